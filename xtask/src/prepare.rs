@@ -1,0 +1,86 @@
+//! What the tests of a room need from outside, and the environment that tells them where it is.
+//!
+//! A room needs what its sources name: a room that reads `THRONG_TEST_PYTHON` gets a Python. So
+//! nothing has to be declared, and a room that needs nothing waits for nothing.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    apt,
+    house::{House, Room},
+    python, shell,
+};
+
+/// Installs and starts what `rooms` need; the pairs go into the environment of their tests.
+pub(crate) fn environment(house: &House, rooms: &[Room]) -> Result<Vec<(String, String)>> {
+    let mut named = BTreeSet::new();
+    for room in rooms.iter().filter(|room| room.package != "xtask") {
+        collect_names(&room.folder, &mut named)?;
+    }
+    let needs = |name: &str| named.contains(name);
+    let mut environment = Vec::new();
+    if needs("PYTHON") {
+        let python = python::provide(house)?;
+        environment.push(("THRONG_TEST_PYTHON".to_owned(), python.display().to_string()));
+    }
+    if needs("CHROMIUM") || needs("CHROMEDRIVER") {
+        environment.extend(browser()?);
+    }
+    Ok(environment)
+}
+
+fn browser() -> Result<[(String, String); 2]> {
+    let find = || {
+        let chromium = ["chromium", "chromium-browser", "google-chrome"];
+        let chromium = chromium.into_iter().find_map(shell::which)?;
+        Some((chromium, shell::which("chromedriver")?))
+    };
+    let (chromium, chromedriver) = match find() {
+        Some(found) => found,
+        None => {
+            apt::install(&["chromium", "chromium-driver"])?;
+            find().context("chromium and chromedriver are installed but not on PATH")?
+        }
+    };
+    Ok([
+        ("THRONG_TEST_CHROMIUM".to_owned(), chromium.display().to_string()),
+        ("THRONG_TEST_CHROMEDRIVER".to_owned(), chromedriver.display().to_string()),
+    ])
+}
+
+/// Adds the `X` of each `THRONG_TEST_X` in the Rust sources under `folder`.
+fn collect_names(folder: &Path, named: &mut BTreeSet<String>) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect_names(&path, named)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            named.extend(names(&text).map(str::to_owned));
+        }
+    }
+    Ok(())
+}
+
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split("THRONG_TEST_").skip(1).map(|rest| {
+        let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn what_a_source_names_is_what_it_needs() {
+        let source = r#"env::var("THRONG_TEST_PYTHON"); // or THRONG_TEST_POSTGRES_URL."#;
+        assert_eq!(names(source).collect::<Vec<_>>(), ["PYTHON", "POSTGRES_URL"]);
+    }
+}
