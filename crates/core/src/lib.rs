@@ -20,6 +20,7 @@
 pub mod clock;
 pub mod ids;
 pub mod shutdown;
+pub mod sign;
 pub mod url;
 
 pub use clock::{Clock, Hand};
