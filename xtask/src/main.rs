@@ -4,6 +4,7 @@
 
 mod apt;
 mod check;
+mod engines;
 mod house;
 mod prepare;
 mod python;
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Arguments),
     /// Runs everything that must hold before a change lands, tests aside.
     Check(check::Arguments),
+    /// Starts and stops private real engines for tests.
+    Engines(engines::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,5 +52,6 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Test(arguments) => test::run(&house, &arguments),
         Command::Check(arguments) => check::run(&house, &arguments),
+        Command::Engines(arguments) => engines::run(&house, &arguments),
     }
 }

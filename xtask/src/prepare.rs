@@ -9,12 +9,21 @@ use anyhow::{Context, Result};
 
 use crate::{
     apt,
+    engines::{self, Engine, Environment},
     house::{House, Room},
     python, shell,
 };
 
-/// Installs and starts what `rooms` need; the pairs go into the environment of their tests.
-pub(crate) fn environment(house: &House, rooms: &[Room]) -> Result<Vec<(String, String)>> {
+/// What the tests of some rooms need, ready.
+pub(crate) struct Prepared {
+    /// Goes into the environment of the tests.
+    pub(crate) environment: Environment,
+    /// The engines that were started for them; those that ran before are not ours to stop.
+    pub(crate) started: Vec<Engine>,
+}
+
+/// Installs and starts what `rooms` need.
+pub(crate) fn prepare(house: &House, rooms: &[Room]) -> Result<Prepared> {
     let mut named = BTreeSet::new();
     for room in rooms.iter().filter(|room| room.package != "xtask") {
         collect_names(&room.folder, &mut named)?;
@@ -28,7 +37,15 @@ pub(crate) fn environment(house: &House, rooms: &[Room]) -> Result<Vec<(String, 
     if needs("CHROMIUM") || needs("CHROMEDRIVER") {
         environment.extend(browser()?);
     }
-    Ok(environment)
+    let mut started = Vec::new();
+    let engines: BTreeSet<Engine> =
+        named.iter().filter_map(|name| Engine::named_by(name)).collect();
+    for engine in engines {
+        let (lines, is_new) = engines::up(house, engine)?;
+        environment.extend(lines);
+        started.extend(is_new.then_some(engine));
+    }
+    Ok(Prepared { environment, started })
 }
 
 fn browser() -> Result<[(String, String); 2]> {

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    engines,
     house::{House, Room},
     prepare, shell,
 };
@@ -37,7 +38,7 @@ pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
         Some(name) => vec![house.room(name)?.clone()],
         None => house.rooms.clone(),
     };
-    let environment = prepare::environment(house, &rooms)?;
+    let prepared = prepare::prepare(house, &rooms)?;
 
     let mut cargo = house.cargo();
     cargo.args(["test", "--no-fail-fast"]);
@@ -45,7 +46,7 @@ pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
         Some(_) => cargo.args(rooms.iter().flat_map(|room| ["-p", &room.package])),
         None => cargo.arg("--workspace"),
     };
-    cargo.envs(environment.iter().map(|(name, value)| (name, value)));
+    cargo.envs(prepared.environment);
     if arguments.long {
         cargo.env("THRONG_TEST_LONG", "1");
     }
@@ -65,6 +66,9 @@ pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     let status = child.wait().context("cannot wait for cargo test")?;
+    for engine in prepared.started {
+        engines::down(house, engine)?;
+    }
 
     let skips_fail = shell::is_ci() && !report.skipped.is_empty();
     println!("\n{} in {:.0} s", report.summary(), start.elapsed().as_secs_f64());
