@@ -1,2 +1,3 @@
-//! x
+//! Boxoffice's binary.
+
 fn main() {}
