@@ -1,0 +1,190 @@
+//! What can go wrong when a database is opened or migrated, and what to do about any database error.
+
+use sea_orm::{DbErr, RuntimeErr};
+use throng_core::url::UrlError;
+
+/// Result of opening, migrating and relaying.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a database could not be opened, migrated or relayed. Errors of single queries are SeaORM's
+/// [`DbErr`]; [`kind`] sorts those too.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL or one of its options is wrong.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The folder of an embedded database cannot be made or written.
+    #[error("cannot write the folder `{folder}` of the database")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is there but is not a database of this engine.
+    #[error("`{path}` is not a SQLite database")]
+    NotADatabase {
+        /// The file.
+        path: String,
+    },
+    /// The file cannot be opened or written.
+    #[error("cannot open the database `{path}`")]
+    File {
+        /// The file.
+        path: String,
+        /// What the engine said.
+        source: sqlx::Error,
+    },
+    /// Somebody else holds the database for longer than the busy timeout.
+    #[error("the database `{path}` is locked by another process")]
+    Locked {
+        /// The file.
+        path: String,
+        /// What the engine said.
+        source: sqlx::Error,
+    },
+    /// The server did not answer or refused the connection.
+    #[error("cannot connect to the database `{url}`")]
+    Connect {
+        /// The URL, secrets hidden.
+        url: String,
+        /// What the engine said.
+        source: DbErr,
+    },
+    /// The database has a migration that this program does not know: it is from a newer version.
+    #[error(
+        "the database has the migration `{name}`, which this program does not know; run a newer version of the program"
+    )]
+    Newer {
+        /// The unknown migration.
+        name: String,
+    },
+    /// Two migrations have one name.
+    #[error("two migrations are called `{name}`")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A migration failed; nothing of it was kept.
+    #[error("cannot apply the migration `{name}`")]
+    Migration {
+        /// The migration.
+        name: String,
+        /// What the engine said.
+        source: DbErr,
+    },
+    /// A statement of the room itself failed.
+    #[error("cannot {doing}")]
+    Query {
+        /// What was being done to what.
+        doing: &'static str,
+        /// What the engine said.
+        source: DbErr,
+    },
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Trying again later can help: the database is busy, gone for a moment, or read-only.
+    Retry,
+    /// The request or the configuration is wrong: trying again gives the same answer.
+    Refuse,
+    /// The program is wrong.
+    Bug,
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Locked { .. } | Self::Connect { .. } => Kind::Retry,
+            Self::Url(_)
+            | Self::Folder { .. }
+            | Self::NotADatabase { .. }
+            | Self::File { .. }
+            | Self::Newer { .. } => Kind::Refuse,
+            Self::Twice { .. } => Kind::Bug,
+            Self::Migration { source, .. } | Self::Query { source, .. } => kind(source),
+        }
+    }
+}
+
+/// What to do about an error of a query: retry when the pool, the server or a lock was the cause,
+/// refuse when the data was, bug otherwise.
+#[must_use]
+pub fn kind(error: &DbErr) -> Kind {
+    match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Kind::Retry,
+        DbErr::Exec(error) | DbErr::Query(error) => match error {
+            RuntimeErr::SqlxError(error) => kind_of_driver(error),
+            RuntimeErr::Internal(_) => Kind::Bug,
+        },
+        DbErr::RecordNotFound(_) | DbErr::RecordNotInserted | DbErr::RecordNotUpdated => {
+            Kind::Refuse
+        }
+        _ => Kind::Bug,
+    }
+}
+
+fn kind_of_driver(error: &sqlx::Error) -> Kind {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Kind::Retry,
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            if is_passing(&code) {
+                Kind::Retry
+            } else if error.is_unique_violation()
+                || error.is_foreign_key_violation()
+                || error.is_check_violation()
+            {
+                Kind::Refuse
+            } else {
+                Kind::Bug
+            }
+        }
+        _ => Kind::Bug,
+    }
+}
+
+/// Whether a code of any engine says that the state of the server, not the statement, is in the way.
+fn is_passing(code: &str) -> bool {
+    // SQLite's extended codes keep the primary code in the low byte.
+    if let Ok(code) = code.parse::<u32>()
+        && code < 1 << 16
+    {
+        let primary = code & 0xff;
+        return [BUSY, LOCKED, READONLY, INTERRUPT, IOERR, FULL].contains(&primary);
+    }
+    // PostgreSQL: serialization and deadlock, read-only, connection, resources, operator.
+    ["40", "08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
+}
+
+const BUSY: u32 = 5;
+const LOCKED: u32 = 6;
+const READONLY: u32 = 8;
+const INTERRUPT: u32 = 9;
+const IOERR: u32 = 10;
+const FULL: u32 = 13;
+
+pub(crate) fn exec(error: sqlx::Error) -> DbErr {
+    DbErr::Exec(RuntimeErr::SqlxError(error.into()))
+}
+
+pub(crate) fn query(error: sqlx::Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+pub(crate) fn conn(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+}
+
+pub(crate) fn refused(reason: impl Into<String>) -> DbErr {
+    DbErr::Query(RuntimeErr::Internal(reason.into()))
+}

@@ -1,0 +1,224 @@
+//! Migrations: named, ordered, each in a transaction of its own, recorded in `throng_migrations`.
+//!
+//! There is no checksum of a migration's text: the text is built by sea-query, whose newer versions
+//! may write the same table differently, and a false alarm at start would stop a healthy site. What
+//! a migration did is fixed by its name; to change it, add another.
+
+use std::collections::HashSet;
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StatementBuilder, TransactionSession};
+use sea_query::{
+    ColumnDef, Expr, ExprTrait, IndexCreateStatement, Order, Query, Table, TableAlterStatement,
+    TableCreateStatement,
+};
+
+use crate::{
+    Db, Tx,
+    error::{Error, Result},
+};
+
+/// One step of a schema. The name is for ever; by custom it is `room_0001_what`.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    name: &'static str,
+    up: fn(&mut Schema),
+}
+
+/// Collects the statements of one migration, in the dialect of the database.
+#[derive(Debug)]
+pub struct Schema {
+    backend: DbBackend,
+    statements: Vec<Statement>,
+}
+
+/// What [`Db::migrate`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Applied {
+    /// Names of the migrations that were applied now, in their order.
+    pub names: Vec<&'static str>,
+}
+
+impl Migration {
+    /// A migration called `name` that does what `up` tells the [`Schema`].
+    #[must_use]
+    pub const fn new(name: &'static str, up: fn(&mut Schema)) -> Self {
+        Self { name, up }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Schema {
+    /// The dialect, for what differs between engines.
+    #[must_use]
+    pub fn backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    /// Creates a table.
+    pub fn table(&mut self, table: TableCreateStatement) {
+        self.statement(&table);
+    }
+
+    /// Creates an index.
+    pub fn index(&mut self, index: IndexCreateStatement) {
+        self.statement(&index);
+    }
+
+    /// Alters a table.
+    pub fn alter(&mut self, table: TableAlterStatement) {
+        self.statement(&table);
+    }
+
+    /// Runs any statement of sea-query, such as an insert.
+    pub fn statement(&mut self, statement: &impl StatementBuilder) {
+        self.statements.push(self.backend.build(statement));
+    }
+
+    /// Runs raw SQL on one engine; the others skip it. It may hold several statements.
+    pub fn sql(&mut self, backend: DbBackend, sql: impl Into<String>) {
+        if backend == self.backend {
+            self.statements.push(Statement::from_string(backend, sql.into()));
+        }
+    }
+}
+
+impl Db {
+    /// Applies what is missing of `sets`, in their order. Safe to call from several processes at
+    /// once: one applies, the others wait and find nothing to do.
+    ///
+    /// ```
+    /// # use throng_db::{Db, Migration, Schema};
+    /// const MIGRATIONS: &[Migration] = &[Migration::new("shop_0001_orders", |schema: &mut Schema| {
+    ///     schema.sql(schema.backend(), "CREATE TABLE shop_order (id integer PRIMARY KEY)");
+    /// })];
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> throng_db::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = Db::sqlite(folder.path().join("shop.db")).await?;
+    /// assert_eq!(db.pending(&[MIGRATIONS]).await?, ["shop_0001_orders"]);
+    /// assert_eq!(db.migrate(&[MIGRATIONS]).await?.names, ["shop_0001_orders"]);
+    /// assert!(db.migrate(&[MIGRATIONS]).await?.names.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Newer`] before anything is changed, when the database has a migration that is in no
+    /// set; [`Error::Migration`] for the first one that failed, with those before it kept.
+    pub async fn migrate(&self, sets: &[&[Migration]]) -> Result<Applied> {
+        check_names(sets)?;
+        let db = self.primary();
+        let mut applied = Applied::default();
+        if self.pending(sets).await?.is_empty() {
+            return Ok(applied);
+        }
+        for migration in sets.iter().copied().flatten() {
+            let failed = |source| Error::Migration { name: migration.name.to_owned(), source };
+            let tx = db.begin().await.map_err(failed)?;
+            lock(&tx).await.map_err(failed)?;
+            if names(&tx).await.map_err(failed)?.iter().any(|name| name == migration.name) {
+                tx.rollback().await.map_err(failed)?;
+                continue;
+            }
+            apply(&tx, migration, self.cluster().clock.now_ms()).await.map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
+            tracing::info!("applied migration {}", migration.name);
+            applied.names.push(migration.name);
+        }
+        Ok(applied)
+    }
+
+    /// Names of the migrations of `sets` that the database lacks, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Newer`] when the database has a migration that is in no set.
+    pub async fn pending(&self, sets: &[&[Migration]]) -> Result<Vec<&'static str>> {
+        check_names(sets)?;
+        let failed = |source| Error::Query { doing: "read the list of migrations", source };
+        let db = self.primary();
+        db.execute(&ledger()).await.map_err(failed)?;
+        let done: HashSet<String> = names(&db).await.map_err(failed)?.into_iter().collect();
+        let known: HashSet<&str> = sets.iter().copied().flatten().map(Migration::name).collect();
+        let mut newer: Vec<_> = done.iter().filter(|name| !known.contains(name.as_str())).collect();
+        newer.sort_unstable();
+        if let Some(name) = newer.first() {
+            return Err(Error::Newer { name: (*name).clone() });
+        }
+        let all = sets.iter().copied().flatten().map(Migration::name);
+        Ok(all.filter(|name| !done.contains(*name)).collect())
+    }
+}
+
+async fn apply(tx: &Tx, migration: &Migration, now_ms: i64) -> Result<(), DbErr> {
+    let mut schema = Schema { backend: tx.get_database_backend(), statements: Vec::new() };
+    (migration.up)(&mut schema);
+    for statement in schema.statements {
+        if statement.values.is_some() {
+            tx.execute_raw(statement).await?;
+        } else {
+            tx.execute_unprepared(&statement.sql).await?;
+        }
+    }
+    let record = Query::insert()
+        .into_table(LEDGER)
+        .columns(["name", "applied_at_ms"])
+        .values_panic([migration.name.into(), now_ms.into()])
+        .to_owned();
+    tx.execute(&record).await?;
+    Ok(())
+}
+
+/// Makes the other processes wait until this transaction ends.
+async fn lock(tx: &Tx) -> Result<(), DbErr> {
+    // On SQLite the transaction holds the write lock already. Elsewhere the row of the ledger is
+    // the lock, so that a pooler in front does not matter.
+    if tx.get_database_backend() == DbBackend::Sqlite {
+        return Ok(());
+    }
+    let row = Query::update()
+        .table(LEDGER)
+        .value("applied_at_ms", Expr::col("applied_at_ms"))
+        .and_where(Expr::col("name").eq(LOCK_ROW))
+        .to_owned();
+    tx.execute(&row).await?;
+    Ok(())
+}
+
+async fn names(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
+    let select = Query::select()
+        .column("name")
+        .from(LEDGER)
+        .and_where(Expr::col("name").ne(LOCK_ROW))
+        .order_by("applied_at_ms", Order::Asc)
+        .to_owned();
+    let rows = db.query_all(&select).await?;
+    rows.iter().map(|row| row.try_get("", "name")).collect()
+}
+
+fn ledger() -> TableCreateStatement {
+    Table::create()
+        .table(LEDGER)
+        .if_not_exists()
+        .col(ColumnDef::new("name").string_len(190).not_null().primary_key())
+        .col(ColumnDef::new("applied_at_ms").big_integer().not_null())
+        .to_owned()
+}
+
+fn check_names(sets: &[&[Migration]]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for migration in sets.iter().copied().flatten() {
+        if !seen.insert(migration.name) {
+            return Err(Error::Twice { name: migration.name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+const LEDGER: &str = "throng_migrations";
+const LOCK_ROW: &str = "lock";

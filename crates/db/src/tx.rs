@@ -1,0 +1,355 @@
+//! A transaction: nested ones are savepoints, and what is dropped is rolled back.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
+    Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession,
+    TransactionTrait,
+};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+
+use crate::{db::Cluster, engine::Begin, error::refused, pool::Lease, stream::Rows};
+
+/// An open transaction. Made by [`Db::begin`](crate::Db::begin); ends with
+/// [`commit`](TransactionSession::commit) or [`rollback`](TransactionSession::rollback). Dropping it
+/// rolls back.
+///
+/// [`begin`](TransactionTrait::begin) inside it makes a savepoint, which is a `Tx` too. Work of a
+/// nested `Tx` that was dropped is undone before the next statement.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Tx {
+    core: Arc<Core>,
+    /// 1 for the transaction itself, 2 and up for savepoints.
+    level: u32,
+    is_open: bool,
+}
+
+struct Core {
+    cluster: Arc<Cluster>,
+    /// None once the transaction is over.
+    lease: AsyncMutex<Option<Lease>>,
+    /// Innermost level that is open.
+    depth: AtomicU32,
+    /// Level to undo before the next statement, 0 for none.
+    undo: AtomicU32,
+    hooks: Mutex<Vec<Hook>>,
+}
+
+/// What to do after the commit, and the level that asked for it.
+struct Hook {
+    level: u32,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Tx {
+    pub(crate) async fn start(
+        cluster: Arc<Cluster>,
+        mut lease: Lease,
+        mode: Begin,
+    ) -> Result<Self, DbErr> {
+        lease.begin(mode).await?;
+        let core = Core {
+            cluster,
+            lease: AsyncMutex::new(Some(lease)),
+            depth: AtomicU32::new(1),
+            undo: AtomicU32::new(0),
+            hooks: Mutex::default(),
+        };
+        Ok(Self { core: Arc::new(core), level: 1, is_open: true })
+    }
+
+    /// Runs `work` once the whole transaction has committed; never if it, or the savepoint in which
+    /// this was called, is rolled back. For waking somebody up: the work must be short and must not
+    /// be needed for correctness, because a crash right after the commit skips it.
+    pub fn after_commit(&self, work: impl FnOnce() + Send + 'static) {
+        self.core.hooks().push(Hook { level: self.level, run: Box::new(work) });
+    }
+
+    /// The dialect of the database.
+    #[must_use]
+    pub fn get_database_backend(&self) -> DbBackend {
+        self.core.cluster.backend()
+    }
+
+    /// Runs `work` in this transaction: commits when it gives `Ok`, rolls back when it gives `Err`.
+    async fn run<F, T, E>(self, work: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(&'c Self) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let done = work(&self).await.map_err(TransactionError::Transaction);
+        let ended = if done.is_ok() { self.commit().await } else { self.rollback().await };
+        ended.map_err(TransactionError::Connection)?;
+        done
+    }
+
+    /// Like [`TransactionTrait::transaction`], for an async closure.
+    ///
+    /// # Errors
+    /// Those of the closure, of BEGIN and of COMMIT.
+    pub async fn transaction_async<F, T, E>(&self, work: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c Self) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let tx = self.begin().await.map_err(TransactionError::Connection)?;
+        tx.run_async(work).await
+    }
+
+    pub(crate) async fn run_async<F, T, E>(self, work: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c Self) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let done = work(&self).await.map_err(TransactionError::Transaction);
+        let ended = if done.is_ok() { self.commit().await } else { self.rollback().await };
+        ended.map_err(TransactionError::Connection)?;
+        done
+    }
+
+    async fn finish(mut self, how: End) -> Result<(), DbErr> {
+        // Nothing below leaves work half-ended: a dropped future drops the lease or sets `undo`.
+        let mut guard = self.core.lease().await?;
+        let lease = open(&mut guard)?;
+        let depth = self.core.depth.load(Ordering::Acquire);
+        if self.level > depth {
+            return Err(refused("the transaction around this savepoint is over"));
+        }
+        if depth > self.level {
+            self.core.undo_to(lease, self.level + 1).await?;
+        }
+        if self.level > 1 {
+            let name = savepoint(self.level);
+            match how {
+                End::Commit => {
+                    lease.execute_unprepared(&format!("RELEASE SAVEPOINT {name}")).await?;
+                    self.core.depth.store(self.level - 1, Ordering::Release);
+                    for hook in &mut *self.core.hooks() {
+                        hook.level = hook.level.min(self.level - 1);
+                    }
+                }
+                End::Rollback => self.core.undo_to(lease, self.level).await?,
+            }
+            drop(guard);
+            self.is_open = false;
+            return Ok(());
+        }
+        match how {
+            End::Commit => lease.commit().await?,
+            End::Rollback => lease.rollback().await?,
+        }
+        drop(guard.take());
+        drop(guard);
+        self.is_open = false;
+        let hooks = std::mem::take(&mut *self.core.hooks());
+        if how == End::Commit {
+            hooks.into_iter().for_each(|hook| (hook.run)());
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// The connection, with what was dropped undone first.
+    async fn lease(&self) -> Result<MutexGuard<'_, Option<Lease>>, DbErr> {
+        let mut guard = self.lease.lock().await;
+        let lease = open(&mut guard)?;
+        if lease.is_busy() {
+            return Err(refused(
+                "a statement of this transaction was cancelled halfway; it can only be rolled back",
+            ));
+        }
+        let undo = self.undo.swap(0, Ordering::AcqRel);
+        if undo > 0 && undo <= self.depth.load(Ordering::Acquire) {
+            self.undo_to(lease, undo).await?;
+        }
+        Ok(guard)
+    }
+
+    async fn undo_to(&self, lease: &mut Lease, level: u32) -> Result<(), DbErr> {
+        let name = savepoint(level);
+        lease.execute_unprepared(&format!("ROLLBACK TO SAVEPOINT {name}")).await?;
+        lease.execute_unprepared(&format!("RELEASE SAVEPOINT {name}")).await?;
+        self.depth.store(level - 1, Ordering::Release);
+        self.hooks().retain(|hook| hook.level < level);
+        Ok(())
+    }
+
+    fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<Hook>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        if self.level > 1 {
+            let _ = self.core.undo.fetch_update(Ordering::AcqRel, Ordering::Acquire, |undo| {
+                Some(if undo == 0 { self.level } else { undo.min(self.level) })
+            });
+        } else if let Ok(mut lease) = self.core.lease.try_lock() {
+            // Ends the transaction now, even if a savepoint of it is still held somewhere.
+            drop(lease.take());
+        }
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tx(level {})", self.level)
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Tx {
+    fn get_database_backend(&self) -> DbBackend {
+        self.core.cluster.backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let mut guard = self.core.lease().await?;
+        open(&mut guard)?.execute(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let mut guard = self.core.lease().await?;
+        open(&mut guard)?.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let reads_only = self.core.cluster.reads_only(&statement.sql);
+        let mut guard = self.core.lease().await?;
+        open(&mut guard)?.fetch_one(statement, reads_only).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let mut guard = self.core.lease().await?;
+        open(&mut guard)?.fetch_all(statement).await
+    }
+
+    fn support_returning(&self) -> bool {
+        self.core.cluster.has_returning()
+    }
+}
+
+impl StreamTrait for Tx {
+    type Stream<'a> = Rows<'a>;
+
+    fn get_database_backend(&self) -> DbBackend {
+        self.core.cluster.backend()
+    }
+
+    fn stream_raw<'a>(
+        &'a self,
+        statement: Statement,
+    ) -> Pin<Box<dyn Future<Output = Result<Rows<'a>, DbErr>> + 'a + Send>> {
+        Box::pin(async move {
+            let guard = self.core.lease().await?;
+            Ok(Rows::of_transaction(guard, statement))
+        })
+    }
+}
+
+#[async_trait]
+impl TransactionTrait for Tx {
+    type Transaction = Self;
+
+    async fn begin(&self) -> Result<Self, DbErr> {
+        let mut guard = self.core.lease().await?;
+        let level = self.core.depth.load(Ordering::Acquire) + 1;
+        let sql = format!("SAVEPOINT {}", savepoint(level));
+        open(&mut guard)?.execute_unprepared(&sql).await?;
+        self.core.depth.store(level, Ordering::Release);
+        drop(guard);
+        Ok(Self { core: self.core.clone(), level, is_open: true })
+    }
+
+    /// A savepoint has the isolation and the access of its transaction.
+    async fn begin_with_config(
+        &self,
+        _: Option<IsolationLevel>,
+        _: Option<AccessMode>,
+    ) -> Result<Self, DbErr> {
+        self.begin().await
+    }
+
+    /// A savepoint has the isolation and the access of its transaction.
+    async fn begin_with_options(&self, _: TransactionOptions) -> Result<Self, DbErr> {
+        self.begin().await
+    }
+
+    async fn transaction<F, T, E>(&self, work: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(&'c Self) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let tx = self.begin().await.map_err(TransactionError::Connection)?;
+        tx.run(work).await
+    }
+
+    async fn transaction_with_config<F, T, E>(
+        &self,
+        work: F,
+        _: Option<IsolationLevel>,
+        _: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(&'c Self) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        self.transaction(work).await
+    }
+}
+
+#[async_trait]
+impl TransactionSession for Tx {
+    async fn commit(self) -> Result<(), DbErr> {
+        self.finish(End::Commit).await
+    }
+
+    async fn rollback(self) -> Result<(), DbErr> {
+        self.finish(End::Rollback).await
+    }
+}
+
+pub(crate) async fn run<F, T, E>(tx: Tx, work: F) -> Result<T, TransactionError<E>>
+where
+    F: for<'c> FnOnce(&'c Tx) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
+    T: Send,
+    E: fmt::Display + fmt::Debug + Send,
+{
+    tx.run(work).await
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Commit,
+    Rollback,
+}
+
+fn open<'a>(guard: &'a mut MutexGuard<'_, Option<Lease>>) -> Result<&'a mut Lease, DbErr> {
+    guard.as_mut().ok_or_else(|| refused("the transaction is over"))
+}
+
+fn savepoint(level: u32) -> String {
+    format!("throng_{level}")
+}

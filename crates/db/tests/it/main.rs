@@ -1,0 +1,4 @@
+//! The room through its door.
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+mod sqlite;
