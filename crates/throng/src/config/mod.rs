@@ -1,0 +1,376 @@
+//! The config: defaults, then `throng.toml`, then `THRONG_…` variables, each value with its source.
+//!
+//! The whole list of keys is one table ([`KEYS`]); parsing, errors, `throng config` and the
+//! reference page all read it.
+
+mod keys;
+mod print;
+mod problem;
+mod read;
+mod secret;
+mod suggest;
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use throng_core::{EngineUrl, Secret};
+
+pub use keys::{KEYS, Key, Kind};
+pub use print::{reference, to_json, to_toml};
+pub use problem::ConfigError;
+use read::Settings;
+pub(crate) use secret::random_text;
+
+/// The effective config. Made by [`Config::load`]; every value has been checked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where this runs; decides on migrations at start, the secret key and cookie flags.
+    pub env: Env,
+    /// The folder of the embedded engines.
+    pub data: PathBuf,
+    /// Signs sessions and tokens.
+    pub secret_key: Secret,
+    /// Former secret keys, newest first.
+    pub secret_key_fallbacks: Vec<Secret>,
+    /// Where the site's tables are.
+    pub database: EngineUrl,
+    /// Where cached values are.
+    pub cache: EngineUrl,
+    /// Where tasks wait.
+    pub queue: EngineUrl,
+    /// What carries messages to open pages.
+    pub bus: EngineUrl,
+    /// Whether a role may run alone on a bus that lives in one process.
+    pub bus_allow_split: bool,
+    /// How mail leaves.
+    pub mail: EngineUrl,
+    /// The sender of mail.
+    pub mail_from: String,
+    /// How the web role listens and answers.
+    pub web: Web,
+    /// How visitors are remembered.
+    pub session: Session,
+    /// Tasks that a worker runs at once.
+    pub concurrency: usize,
+    /// Queues that a worker takes tasks from; empty: those of the registered tasks.
+    pub queues: Vec<String>,
+    /// Node numbers from which this process takes one for its ids.
+    pub id_nodes: RangeInclusive<u16>,
+    /// What is logged and how.
+    pub log: Log,
+    settings: Settings,
+}
+
+/// Where a site runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Env {
+    /// On somebody's desk: migrates at start, makes its own secret key.
+    Development,
+    /// Before visitors: neither; cookies are `Secure`.
+    Production,
+}
+
+/// Config of the web role.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Web {
+    /// Address and port as configured.
+    pub listen: String,
+    /// How visitors reach the site, without a slash at the end.
+    pub public_url: String,
+    /// Other origins whose forms may post here.
+    pub trusted_origins: Vec<String>,
+    /// Connections held open at once.
+    pub max_connections: usize,
+    /// The largest request body.
+    pub max_body_bytes: usize,
+    /// How long headers may take, and an idle connection is kept.
+    pub header_timeout: Duration,
+    /// How long the site may take to begin an answer.
+    pub request_timeout: Duration,
+    /// How long a stopping process waits for what is under way.
+    pub drain: Duration,
+    /// Whether pages are compressed.
+    pub gzip: bool,
+}
+
+/// Config of sessions and their cookies.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Session {
+    /// Name of the session cookie.
+    pub cookie: String,
+    /// How long a session lasts, in seconds.
+    pub max_age_s: u64,
+    /// Domain of the cookies; `None`: the exact host.
+    pub domain: Option<String>,
+    /// Whether cookies travel over HTTPS alone.
+    pub is_secure: bool,
+    /// `Lax`, `Strict` or `None`.
+    pub same_site: &'static str,
+    /// What sign-in writes as `_auth_user_backend`.
+    pub auth_backend: String,
+}
+
+/// Config of the log.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Log {
+    /// Level or filter.
+    pub level: String,
+    /// One JSON object a line, rather than text.
+    pub is_json: bool,
+    /// Whether each request writes a line.
+    pub requests: bool,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// A line of the config file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Env(String),
+    /// Made by this program in development.
+    Made(PathBuf),
+}
+
+impl Config {
+    /// Reads the config: `file`, else `THRONG_CONFIG`, else `throng.toml` if it is there; then the
+    /// environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line that says what is wrong, where, and what would be right.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let named = file.map(Path::to_owned);
+        let named = named.or_else(|| std::env::var_os("THRONG_CONFIG").map(PathBuf::from));
+        let file = match read::find_file(named.filter(|path| !path.as_os_str().is_empty())) {
+            None => None,
+            Some(path) => match std::fs::read_to_string(&path) {
+                Ok(text) => Some((path, text)),
+                Err(source) => return Err(ConfigError::Unreadable { path, source }),
+            },
+        };
+        let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+        Self::read(file, std::env::vars_os())
+    }
+
+    /// Reads the config from the text of a file and from variables, touching nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as [`Config::load`].
+    pub fn read(
+        file: Option<(&Path, &str)>,
+        vars: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut settings = Settings::defaults();
+        if let Some((path, text)) = file {
+            settings.read_toml(path, text)?;
+        }
+        settings.read_env(vars)?;
+        Self::from_settings(settings)
+    }
+
+    /// Whether this is production.
+    #[must_use]
+    pub fn is_production(&self) -> bool {
+        self.env == Env::Production
+    }
+
+    fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
+        let data = settings.setting("data").text.clone();
+        for key in KEYS.iter().filter(|key| key.default.contains(DATA)) {
+            let text = settings.setting(key.name).text.replace(DATA, &url_path(&data));
+            settings.replace(key.name, text);
+        }
+        let ask = Ask(&settings);
+        let env = match ask.text("env").as_str() {
+            "production" => Env::Production,
+            _ => Env::Development,
+        };
+        let listen = ask.text("web.listen");
+        let public_url = match ask.text("web.public_url") {
+            url if url.is_empty() => format!("http://{listen}"),
+            url => url.trim_end_matches('/').to_owned(),
+        };
+        Ok(Self {
+            env,
+            data: data.into(),
+            secret_key: Secret::new(ask.long_secret("secret_key")?),
+            secret_key_fallbacks: ask
+                .list("secret_key_fallbacks")
+                .into_iter()
+                .map(Secret::new)
+                .collect(),
+            database: ask.url("database.url")?,
+            cache: ask.url("cache.url")?,
+            queue: ask.url("queue.url")?,
+            bus: ask.url("bus.url")?,
+            bus_allow_split: ask.flag("bus.allow_split"),
+            mail: ask.url("mail.url")?,
+            mail_from: ask.text("mail.from"),
+            web: Web {
+                listen,
+                public_url,
+                trusted_origins: ask.list("web.trusted_origins"),
+                max_connections: ask.size("web.max_connections"),
+                max_body_bytes: ask.size("web.max_body_bytes"),
+                header_timeout: ask.time_ms("web.header_timeout_ms"),
+                request_timeout: ask.time_ms("web.request_timeout_ms"),
+                drain: ask.time_ms("web.drain_ms"),
+                gzip: ask.flag("web.gzip"),
+            },
+            session: Session {
+                cookie: ask.cookie_name("session.cookie")?,
+                max_age_s: ask.count("session.max_age_s"),
+                domain: Some(ask.text("session.domain")).filter(|domain| !domain.is_empty()),
+                is_secure: match ask.text("session.secure").as_str() {
+                    "always" => true,
+                    "never" => false,
+                    _ => env == Env::Production,
+                },
+                same_site: match ask.text("session.same_site").as_str() {
+                    "strict" => "Strict",
+                    "none" => "None",
+                    _ => "Lax",
+                },
+                auth_backend: ask.text("session.auth_backend"),
+            },
+            concurrency: ask.size("worker.concurrency"),
+            queues: ask.list("worker.queues"),
+            id_nodes: ask.nodes("ids.nodes")?,
+            log: Log {
+                level: ask.log_level("log.level")?,
+                is_json: ask.text("log.format") == "json",
+                requests: ask.flag("log.requests"),
+            },
+            settings,
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Env(name) => f.write_str(name),
+            Self::Made(path) => write!(f, "made, in {}", path.display()),
+        }
+    }
+}
+
+/// Turns checked text into types; what only the whole value shows to be wrong is an error here.
+struct Ask<'a>(&'a Settings);
+
+impl Ask<'_> {
+    fn text(&self, name: &str) -> String {
+        self.0.setting(name).text.clone()
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let text = &self.0.setting(name).text;
+        text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.0.setting(name).text == "true"
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.0.setting(name).text.parse().unwrap_or_default()
+    }
+
+    fn size(&self, name: &str) -> usize {
+        usize::try_from(self.count(name)).unwrap_or(usize::MAX)
+    }
+
+    fn time_ms(&self, name: &str) -> Duration {
+        Duration::from_millis(self.count(name))
+    }
+
+    fn url(&self, name: &str) -> Result<EngineUrl, ConfigError> {
+        let text = self.text(name);
+        EngineUrl::parse(&text).map_err(|error| self.wrong(name, error.to_string()))
+    }
+
+    fn long_secret(&self, name: &str) -> Result<String, ConfigError> {
+        let text = self.text(name);
+        if !text.is_empty() && text.chars().count() < SECRET_CHARS {
+            return Err(self.wrong(name, format!("at least {SECRET_CHARS} characters")));
+        }
+        Ok(text)
+    }
+
+    fn cookie_name(&self, name: &str) -> Result<String, ConfigError> {
+        let text = self.text(name);
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if text.is_empty() || !text.chars().all(is_letter) {
+            return Err(self.wrong(name, "letters, digits, `-`, `_` and `.`".to_owned()));
+        }
+        Ok(text)
+    }
+
+    fn nodes(&self, name: &str) -> Result<RangeInclusive<u16>, ConfigError> {
+        let text = self.text(name);
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if first <= last && last < 1024 => Ok(first..=last),
+            _ => Err(self.wrong(name, "a range within 0 to 1023, such as `\"0-99\"`".to_owned())),
+        }
+    }
+
+    fn log_level(&self, name: &str) -> Result<String, ConfigError> {
+        let text = self.text(name);
+        match tracing_subscriber::EnvFilter::builder().parse(&text) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(self.wrong(name, format!("a level or a filter: {error}"))),
+        }
+    }
+
+    fn wrong(&self, name: &str, wants: String) -> ConfigError {
+        let setting = self.0.setting(name);
+        let is_secret = KEYS.iter().any(|key| key.name == name && key.is_secret());
+        let is_url = KEYS.iter().any(|key| key.name == name && key.kind == Kind::Url);
+        let value = match setting.text.as_str() {
+            _ if is_secret || is_url => "not right".to_owned(),
+            text => format!("`{text}`"),
+        };
+        ConfigError::WrongValue { at: setting.source.clone(), key: name.to_owned(), value, wants }
+    }
+}
+
+/// Resolves what `listen` names, on the calling thread.
+pub(crate) fn addresses(listen: &str) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(listen.to_socket_addrs()?.collect())
+}
+
+/// A file path inside a URL.
+fn url_path(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+const DATA: &str = "{data}";
+const SECRET_CHARS: usize = 32;

@@ -1,0 +1,119 @@
+//! The one context: what a request, a task or a command works with.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    convert::Infallible,
+    sync::Arc,
+};
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use throng_core::{Clock, Ids, Shutdown, sign::Keys};
+
+use crate::{Config, Error, Result, web::assets::Assets};
+
+/// The rooms of the site, made for each request, task and command. Take it as an argument:
+///
+/// ```
+/// use throng::{Ctx, Result, web::Html};
+///
+/// async fn home(cx: Ctx) -> Result<Html<String>> {
+///     Ok(Html(format!("<p>order {} at {}", cx.ids.next(), cx.clock.now_s())))
+/// }
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Ctx {
+    /// The time. Use it, rather than the system's, so that tests can move it.
+    pub clock: Clock,
+    /// Time-ordered ids.
+    pub ids: Ids,
+    site: Site,
+}
+
+impl Ctx {
+    /// The effective config.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.site.0.config
+    }
+
+    /// The secrets that sign sessions, for signing links and tokens with [`crate::sign`].
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.site.0.keys
+    }
+
+    /// The address of a static file, with the hash of its content: `/static/site.0f3a9c.css`.
+    ///
+    /// A name that no [`Asset`](crate::web::Asset) has gives an address that answers 404.
+    #[must_use]
+    pub fn asset<'a>(&'a self, name: &'a str) -> std::borrow::Cow<'a, str> {
+        self.site.0.assets.url(name)
+    }
+
+    /// What `App::provide` was given.
+    ///
+    /// # Errors
+    /// An internal error when nothing of this type was provided.
+    pub fn provided<T: Send + Sync + 'static>(&self) -> Result<&T> {
+        let value = self.site.0.provided.get(&TypeId::of::<T>());
+        value.and_then(|value| value.downcast_ref()).ok_or_else(|| {
+            Error::internal(format!("nothing provides `{}`", std::any::type_name::<T>()))
+        })
+    }
+
+    /// Hears that the process is about to stop. Long work should end soon after.
+    #[must_use]
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.site.0.shutdown
+    }
+}
+
+impl std::fmt::Debug for Ctx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ctx").finish_non_exhaustive()
+    }
+}
+
+/// The started site: the state that axum's router and extractors see. Cheap to clone.
+#[derive(Clone)]
+pub struct Site(pub(crate) Arc<Started>);
+
+/// What is made once at start and shared by everything after.
+pub(crate) struct Started {
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) assets: Assets,
+    pub(crate) provided: Provided,
+    pub(crate) accounts: Option<Box<crate::web::session::Accounts>>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Values by type, from `App::provide`.
+pub(crate) type Provided = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
+impl Site {
+    /// A context for one request, task or command.
+    #[must_use]
+    pub fn ctx(&self) -> Ctx {
+        Ctx { clock: self.0.clock.clone(), ids: self.0.ids.clone(), site: self.clone() }
+    }
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Site").finish_non_exhaustive()
+    }
+}
+
+impl FromRequestParts<Site> for Ctx {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, site: &Site) -> Result<Self, Infallible> {
+        Ok(site.ctx())
+    }
+}
