@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 something failed, 2 something must be installed or asked otherwise.
 
 mod apt;
+mod bench;
 mod check;
 mod engines;
 mod house;
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Arguments),
     /// Starts and stops private real engines for tests.
     Engines(engines::Arguments),
+    /// Measures ours beside the pieces that it replaces.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,5 +56,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(arguments) => test::run(&house, &arguments),
         Command::Check(arguments) => check::run(&house, &arguments),
         Command::Engines(arguments) => engines::run(&house, &arguments),
+        Command::Bench(arguments) => bench::run(&house, &arguments),
     }
 }

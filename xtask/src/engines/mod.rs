@@ -11,6 +11,8 @@ mod postgres;
 mod probe;
 mod redis;
 
+pub(crate) use probe::free_ports;
+
 use std::{fs, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, anyhow};
