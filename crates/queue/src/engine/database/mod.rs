@@ -1,0 +1,178 @@
+//! The embedded engine: tasks as rows of the site's own database.
+//!
+//! A claim is one statement, an UPDATE of the first ready rows; ends of tasks are recorded many to
+//! a transaction. Times are the clock's, so machines that share a database need clocks within a
+//! second or so of each other; leases are seconds long.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr,
+    sea_query::{LockBehavior, LockType, SelectStatement},
+};
+use throng_core::Clock;
+use throng_db::{Db, Tx};
+use tokio::sync::watch;
+
+use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended};
+use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
+
+mod claim;
+mod inspect;
+mod push;
+mod schedule;
+mod schema;
+mod settle;
+mod tend;
+
+pub use schema::MIGRATIONS;
+
+/// Tasks in tables of the site's database.
+#[derive(Clone)]
+pub struct Database {
+    db: Db,
+    clock: Clock,
+    signals: std::sync::Arc<Signals>,
+    keep: Duration,
+}
+
+impl Database {
+    /// Uses the tables in `db`; its migrations must have run.
+    #[must_use]
+    pub fn new(db: Db, clock: Clock) -> Self {
+        let keep = Duration::from_secs(3600);
+        Self { db, clock, signals: Default::default(), keep }
+    }
+
+    /// Keeps the records of finished tasks for this long; an hour unless set. Dead letters stay
+    /// until someone purges them.
+    #[must_use]
+    pub fn keep(self, keep: Duration) -> Self {
+        Self { keep, ..self }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn forget_ms(&self) -> i64 {
+        self.now_ms().saturating_add(millis(self.keep))
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Engine for Database {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn wakes(&self) -> watch::Receiver<u64> {
+        self.signals.wakes()
+    }
+
+    fn finishes(&self) -> watch::Receiver<u64> {
+        self.signals.finishes()
+    }
+
+    async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
+        self.push_rows(messages).await.map_err(failed("push a task"))
+    }
+
+    async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
+        self.push_row_in(tx, message).await.map_err(failed("push a task"))
+    }
+
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Batch> {
+        self.claim_rows(claim).await.map_err(failed("claim tasks"))
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
+        self.extend_rows(leases, by).await.map_err(failed("prolong leases"))
+    }
+
+    async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
+        self.settle_rows(ended).await.map_err(failed("record how tasks ended"))
+    }
+
+    async fn tend(&self, max_crashes: u32) -> Result<Tended> {
+        self.tend_rows(max_crashes).await.map_err(failed("tend tasks"))
+    }
+
+    async fn unpark(&self, names: &[String]) -> Result<u64> {
+        self.unpark_rows(names).await.map_err(failed("unpark tasks"))
+    }
+
+    async fn find(&self, id: &TaskId) -> Result<Option<Record>> {
+        self.find_row(id).await.map_err(failed("find a task"))
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
+        self.list_rows(filter).await.map_err(failed("list tasks"))
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>> {
+        self.count_rows().await.map_err(failed("count tasks"))
+    }
+
+    async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool> {
+        self.retry_row(id, edited).await.map_err(failed("try a task again"))
+    }
+
+    async fn cancel(&self, id: &TaskId) -> Result<bool> {
+        self.cancel_row(id).await.map_err(failed("cancel a task"))
+    }
+
+    async fn purge(&self, queue: &str, state: State) -> Result<u64> {
+        self.purge_rows(queue, state).await.map_err(failed("purge tasks"))
+    }
+
+    async fn pause(&self, queue: &str, is_paused: bool) -> Result<()> {
+        self.pause_queue(queue, is_paused).await.map_err(failed("pause or resume a queue"))
+    }
+
+    async fn paused(&self) -> Result<Vec<String>> {
+        self.paused_queues().await.map_err(failed("list paused queues"))
+    }
+
+    async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool> {
+        self.lead_role(role, holder, lease).await.map_err(failed("lead the schedules"))
+    }
+
+    async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {
+        self.read_schedule(schedule, now_ms).await.map_err(failed("read a schedule"))
+    }
+
+    async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
+        self.fire_schedule(fire).await.map_err(failed("fire a schedule"))
+    }
+}
+
+const NAME: &str = "database";
+
+fn failed(doing: &'static str) -> impl FnOnce(DbErr) -> Error {
+    move |source| Error::Engine { engine: NAME, doing, source: Box::new(source) }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Locks the rows that `select` finds, where several transactions can write at once. SQLite has
+/// one writer and no such clause.
+fn lock(connection: &impl ConnectionTrait, select: &mut SelectStatement, skips: bool) {
+    if connection.get_database_backend() == DbBackend::Sqlite {
+        return;
+    }
+    if skips {
+        select.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    } else {
+        select.lock(LockType::Update);
+    }
+}

@@ -1,0 +1,112 @@
+//! Pushing: rows in, once for each id and each unique key.
+
+use sea_orm::{
+    ConnectionTrait, DbErr, TransactionSession,
+    sea_query::{Expr, ExprTrait, OnConflict, Query},
+};
+use throng_db::Tx;
+
+use super::{Database, schema as s};
+use crate::{Message, State, TaskId};
+
+impl Database {
+    pub(super) async fn push_rows(&self, messages: &[Message]) -> Result<Vec<TaskId>, DbErr> {
+        let ids = if messages.len() <= CHUNK {
+            self.insert(&self.db, messages).await?
+        } else {
+            let tx = self.db.begin().await?;
+            let mut ids = Vec::with_capacity(messages.len());
+            for chunk in messages.chunks(CHUNK) {
+                ids.extend(self.insert(&tx, chunk).await?);
+            }
+            tx.commit().await?;
+            ids
+        };
+        self.signals.ready();
+        Ok(ids)
+    }
+
+    pub(super) async fn push_row_in(&self, tx: &Tx, message: &Message) -> Result<TaskId, DbErr> {
+        let ids = self.insert(tx, std::slice::from_ref(message)).await?;
+        let signals = self.signals.clone();
+        tx.after_commit(move || signals.ready());
+        Ok(ids.into_iter().next().unwrap_or_else(|| message.id()))
+    }
+
+    pub(super) async fn insert(
+        &self,
+        connection: &impl ConnectionTrait,
+        messages: &[Message],
+    ) -> Result<Vec<TaskId>, DbErr> {
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now_ms = self.now_ms();
+        let mut insert = Query::insert();
+        insert.into_table(s::TASK).columns([
+            s::ID,
+            s::QUEUE,
+            s::NAME,
+            s::STATE,
+            s::RANK,
+            s::MESSAGE,
+            s::UNIQUE_KEY,
+            s::AT_MOST_ONCE,
+            s::RETRIES,
+            s::TURN_MS,
+            s::EXPIRES_MS,
+            s::PUSHED_MS,
+        ]);
+        for message in messages {
+            let expires_ms = message.expires_ms();
+            let due_ms = message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms);
+            let state = if due_ms.is_some() { State::Waiting } else { State::Queued };
+            insert.values_panic([
+                message.id().as_str().into(),
+                message.queue_name().into(),
+                message.name().into(),
+                s::code(state).into(),
+                rank(message).into(),
+                message.to_json().into(),
+                message.unique_key().into(),
+                i32::from(message.is_at_most_once()).into(),
+                i32::try_from(message.retries()).unwrap_or(i32::MAX).into(),
+                due_ms.or(expires_ms).into(),
+                expires_ms.into(),
+                now_ms.into(),
+            ]);
+        }
+        insert.on_conflict(OnConflict::new().do_nothing_on([s::SEQ]).to_owned());
+        let inserted = connection.execute(&insert).await?.rows_affected();
+        let mut ids: Vec<TaskId> = messages.iter().map(Message::id).collect();
+        if inserted == messages.len() as u64 {
+            return Ok(ids);
+        }
+        for (id, message) in ids.iter_mut().zip(messages) {
+            if let Some(key) = message.unique_key()
+                && let Some(holder) = self.holder(connection, key).await?
+            {
+                *id = holder;
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn holder(
+        &self,
+        connection: &impl ConnectionTrait,
+        key: &str,
+    ) -> Result<Option<TaskId>, DbErr> {
+        let mut select = Query::select();
+        select.column(s::ID).from(s::TASK).and_where(Expr::col(s::UNIQUE_KEY).eq(key));
+        let row = connection.query_one(&select).await?;
+        row.map(|row| row.try_get_by_index::<String>(0).map(TaskId::from)).transpose()
+    }
+}
+
+pub(super) fn rank(message: &Message) -> i32 {
+    9 - i32::from(message.priority_level())
+}
+
+/// Rows in one INSERT: well under the 32,766 values that SQLite binds.
+const CHUNK: usize = 500;

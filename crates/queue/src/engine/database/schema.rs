@@ -1,0 +1,121 @@
+//! The tables: tasks, paused queues, schedules, and the lease of the scheduler.
+
+use sea_orm::sea_query::{ColumnDef, Index, Table};
+use throng_db::{Migration, Schema};
+
+use crate::State;
+
+/// The queue's tables.
+pub const MIGRATIONS: &[Migration] = &[Migration::new("queue_0001_tasks", tables)];
+
+pub(super) const TASK: &str = "throng_task";
+/// Rises with every push: the order of tasks of one rank.
+pub(super) const SEQ: &str = "seq";
+pub(super) const ID: &str = "id";
+pub(super) const QUEUE: &str = "queue";
+pub(super) const NAME: &str = "name";
+pub(super) const STATE: &str = "state";
+/// 9 minus the priority, so that one ascending index gives the order.
+pub(super) const RANK: &str = "priority_rank";
+/// The envelope as pushed.
+pub(super) const MESSAGE: &str = "message";
+pub(super) const UNIQUE_KEY: &str = "unique_key";
+pub(super) const AT_MOST_ONCE: &str = "at_most_once";
+pub(super) const RETRIES: &str = "retries";
+pub(super) const CRASHES: &str = "crashes";
+/// When the row's state must change if nothing else happens: a waiting task is due, a queued one
+/// expires, a running one's lease ends, a finished one is forgotten.
+pub(super) const TURN_MS: &str = "turn_ms";
+pub(super) const EXPIRES_MS: &str = "expires_ms";
+pub(super) const PUSHED_MS: &str = "pushed_ms";
+pub(super) const STARTED_MS: &str = "started_ms";
+pub(super) const FINISHED_MS: &str = "finished_ms";
+pub(super) const WORKER: &str = "worker";
+/// The claim that holds the task; ends that name another are not recorded.
+pub(super) const TOKEN: &str = "token";
+pub(super) const REASON: &str = "reason";
+pub(super) const RESULT: &str = "result";
+
+pub(super) const PAUSE: &str = "throng_queue_pause";
+pub(super) const SCHEDULE: &str = "throng_queue_schedule";
+pub(super) const LAST_MS: &str = "last_ms";
+pub(super) const LEASE: &str = "throng_queue_lease";
+pub(super) const HOLDER: &str = "holder";
+pub(super) const UNTIL_MS: &str = "until_ms";
+
+/// A queued task that two workers did not survive: handed out one at a time.
+pub(super) const SUSPECT: i32 = 8;
+
+/// The number that stands for a state in the table. Numbers are for good.
+pub(super) fn code(state: State) -> i32 {
+    match state {
+        State::Queued => 0,
+        State::Waiting => 1,
+        State::Running => 2,
+        State::Done => 3,
+        State::Dead => 4,
+        State::Parked => 5,
+        State::Cancelled => 6,
+        State::Expired => 7,
+    }
+}
+
+pub(super) fn state(code: i32) -> State {
+    if code == SUSPECT {
+        return State::Queued;
+    }
+    State::ALL.into_iter().find(|state| self::code(*state) == code).unwrap_or(State::Parked)
+}
+
+fn tables(schema: &mut Schema) {
+    let text = |name: &'static str| ColumnDef::new(name).string_len(191).take();
+    let number = |name: &'static str| ColumnDef::new(name).big_integer().take();
+    let small = |name: &'static str| ColumnDef::new(name).integer().not_null().take();
+    schema.table(
+        Table::create()
+            .table(TASK)
+            .col(number(SEQ).not_null().auto_increment().primary_key())
+            .col(text(ID).not_null())
+            .col(text(QUEUE).not_null())
+            .col(text(NAME).not_null())
+            .col(small(STATE))
+            .col(small(RANK))
+            .col(ColumnDef::new(MESSAGE).text().not_null())
+            .col(text(UNIQUE_KEY))
+            .col(small(AT_MOST_ONCE).default(0))
+            .col(small(RETRIES).default(0))
+            .col(small(CRASHES).default(0))
+            .col(number(TURN_MS))
+            .col(number(EXPIRES_MS))
+            .col(number(PUSHED_MS).not_null())
+            .col(number(STARTED_MS))
+            .col(number(FINISHED_MS))
+            .col(text(WORKER))
+            .col(text(TOKEN))
+            .col(ColumnDef::new(REASON).text())
+            .col(ColumnDef::new(RESULT).text())
+            .take(),
+    );
+    let index = |name: &'static str| Index::create().name(name).table(TASK).take();
+    schema.index(index("throng_task_id").col(ID).unique().take());
+    schema.index(index("throng_task_unique").col(UNIQUE_KEY).unique().take());
+    let ready = index("throng_task_ready").col(STATE).col(QUEUE).col(RANK).col(SEQ).take();
+    schema.index(ready);
+    schema.index(index("throng_task_turn").col(STATE).col(TURN_MS).take());
+    schema.table(Table::create().table(PAUSE).col(text(QUEUE).not_null().primary_key()).take());
+    schema.table(
+        Table::create()
+            .table(SCHEDULE)
+            .col(text(NAME).not_null().primary_key())
+            .col(number(LAST_MS).not_null())
+            .take(),
+    );
+    schema.table(
+        Table::create()
+            .table(LEASE)
+            .col(text(NAME).not_null().primary_key())
+            .col(text(HOLDER).not_null())
+            .col(number(UNTIL_MS).not_null())
+            .take(),
+    );
+}

@@ -1,0 +1,146 @@
+//! Recording how tasks ended: many in one commit, each only under the lease that it holds.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::{
+    ConnectionTrait, DbErr, TransactionSession,
+    sea_query::{Expr, ExprTrait, Query, UpdateStatement, Value},
+};
+
+use super::{Database, lock, schema as s};
+use crate::{
+    State,
+    engine::{Ended, Lease, Verdict},
+};
+
+impl Database {
+    pub(super) async fn settle_rows(&self, ended: &[Ended]) -> Result<Vec<bool>, DbErr> {
+        let mut recorded = Vec::with_capacity(ended.len());
+        for ended in ended.chunks(CHUNK) {
+            let tx = self.db.begin().await?;
+            let held = held(&tx, ended.iter().map(|ended| &ended.lease)).await?;
+            let mut alike: HashMap<&'static str, Vec<i64>> = HashMap::new();
+            for Ended { lease, verdict } in ended.iter().filter(|end| held.contains(&end.lease)) {
+                match verdict {
+                    Verdict::Done(serde_json::Value::Null) => {
+                        alike.entry("done").or_default().push(lease.row);
+                    }
+                    Verdict::Release => alike.entry("release").or_default().push(lease.row),
+                    _ => {
+                        let mut update = self.update_for(verdict);
+                        update.and_where(Expr::col(s::SEQ).eq(lease.row));
+                        tx.execute(&update).await?;
+                    }
+                }
+            }
+            for (kind, rows) in alike {
+                let verdict = if kind == "done" {
+                    Verdict::Done(serde_json::Value::Null)
+                } else {
+                    Verdict::Release
+                };
+                let mut update = self.update_for(&verdict);
+                update.and_where(Expr::col(s::SEQ).is_in(rows));
+                tx.execute(&update).await?;
+            }
+            tx.commit().await?;
+            recorded.extend(ended.iter().map(|ended| held.contains(&ended.lease)));
+        }
+        let is_released = |ended: &Ended| ended.verdict == Verdict::Release;
+        if ended.iter().any(is_released) {
+            self.signals.ready();
+        }
+        self.signals.finished();
+        Ok(recorded)
+    }
+
+    fn update_for(&self, verdict: &Verdict) -> UpdateStatement {
+        match verdict {
+            Verdict::Done(result) => {
+                let mut update = self.finish(State::Done, None);
+                if !result.is_null() {
+                    update.value(s::RESULT, result.to_string());
+                }
+                update
+            }
+            Verdict::Retry { at_ms, reason } => {
+                let mut update = Query::update();
+                update
+                    .table(s::TASK)
+                    .value(s::STATE, s::code(State::Waiting))
+                    .value(s::TURN_MS, *at_ms)
+                    .value(s::TOKEN, Value::String(None))
+                    .value(s::RETRIES, Expr::col(s::RETRIES).add(1))
+                    .value(s::CRASHES, 0)
+                    .value(s::REASON, reason.as_str());
+                update
+            }
+            Verdict::Dead(reason) => self.finish(State::Dead, Some(reason)),
+            Verdict::Expire => self.finish(State::Expired, Some("expired before it started")),
+            Verdict::Park => {
+                let mut update = Query::update();
+                update
+                    .table(s::TASK)
+                    .value(s::STATE, s::code(State::Parked))
+                    .value(s::TURN_MS, Value::BigInt(None))
+                    .value(s::TOKEN, Value::String(None))
+                    .value(s::REASON, "no worker that met it knows a task of this name");
+                update
+            }
+            Verdict::Release => {
+                let mut update = Query::update();
+                update
+                    .table(s::TASK)
+                    .value(s::STATE, s::code(State::Queued))
+                    .value(s::TURN_MS, Expr::col(s::EXPIRES_MS))
+                    .value(s::TOKEN, Value::String(None));
+                update
+            }
+        }
+    }
+
+    /// An end: the unique key is free again, and the record is kept for a while. Dead letters stay.
+    pub(super) fn finish(&self, state: State, reason: Option<&str>) -> UpdateStatement {
+        let forget_ms = (state != State::Dead).then(|| self.forget_ms());
+        let mut update = Query::update();
+        update
+            .table(s::TASK)
+            .value(s::STATE, s::code(state))
+            .value(s::TURN_MS, forget_ms)
+            .value(s::TOKEN, Value::String(None))
+            .value(s::UNIQUE_KEY, Value::String(None))
+            .value(s::FINISHED_MS, self.now_ms());
+        if let Some(reason) = reason {
+            update.value(s::REASON, reason);
+        }
+        update
+    }
+}
+
+/// Which of the leases still hold, their rows locked until the transaction ends.
+pub(super) async fn held<'a>(
+    connection: &impl ConnectionTrait,
+    leases: impl Iterator<Item = &'a Lease>,
+) -> Result<HashSet<&'a Lease>, DbErr> {
+    let by_row: HashMap<i64, &Lease> = leases.map(|lease| (lease.row, lease)).collect();
+    let mut select = Query::select();
+    select
+        .columns([s::SEQ, s::TOKEN])
+        .from(s::TASK)
+        .and_where(Expr::col(s::SEQ).is_in(by_row.keys().copied()))
+        .and_where(Expr::col(s::STATE).eq(s::code(State::Running)));
+    lock(connection, &mut select, false);
+    let mut held = HashSet::new();
+    for row in connection.query_all(&select).await? {
+        let seq: i64 = row.try_get_by_index(0)?;
+        let token: Option<String> = row.try_get_by_index(1)?;
+        if let Some(lease) = by_row.get(&seq)
+            && token.as_deref() == Some(&*lease.token)
+        {
+            held.insert(*lease);
+        }
+    }
+    Ok(held)
+}
+
+const CHUNK: usize = 500;

@@ -1,0 +1,232 @@
+//! The engine: what keeps tasks and hands each to one worker at a time.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use throng_db::Tx;
+use tokio::sync::watch;
+
+use crate::{Count, Filter, Message, Record, Result, State, TaskId};
+
+pub mod database;
+
+/// Keeps tasks durably and leases each to one worker at a time.
+///
+/// An engine of your own must pass [`conformance::exercise`](crate::conformance::exercise). Every
+/// method is safe to call from any number of processes at once.
+#[async_trait]
+pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// The engine's name in errors and log lines.
+    fn name(&self) -> &'static str;
+
+    /// Changes when a task may have become ready in this process; other processes are found by
+    /// polling.
+    fn wakes(&self) -> watch::Receiver<u64>;
+
+    /// Changes when a task may have finished in this process.
+    fn finishes(&self) -> watch::Receiver<u64>;
+
+    /// Keeps the tasks, all or none. The answer has, for each message, the id under which it is
+    /// known: another's when its unique key is taken, its own when it was pushed before.
+    async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>>;
+
+    /// Keeps the task if `tx` commits.
+    async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId>;
+
+    /// Leases ready tasks to a worker, higher priorities first, then in the order pushed.
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Batch>;
+
+    /// Prolongs leases from now; the answer has those that are lost.
+    async fn extend(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>>;
+
+    /// Records how tasks ended. The answer says, for each, whether its lease still held; if not,
+    /// nothing was recorded for it.
+    async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>>;
+
+    /// Takes back expired leases (parking what has outlived `max_crashes` workers), expires and
+    /// forgets what is due for it. Every worker calls it every few seconds.
+    async fn tend(&self, max_crashes: u32) -> Result<Tended>;
+
+    /// Puts parked tasks of these names back into their queues.
+    async fn unpark(&self, names: &[String]) -> Result<u64>;
+
+    /// One task, if it is known.
+    async fn find(&self, id: &TaskId) -> Result<Option<Record>>;
+
+    /// The newest tasks that pass the filter.
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>>;
+
+    /// How many tasks are in each queue and state.
+    async fn counts(&self) -> Result<Vec<Count>>;
+
+    /// Queues a task that is dead, parked, cancelled, expired or waiting now, its retries and
+    /// crashes forgotten; with `edited`, as that message. False when it is in another state.
+    async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool>;
+
+    /// Cancels a task that has not finished; a running one is stopped when its worker next
+    /// prolongs its lease. False when it has finished.
+    async fn cancel(&self, id: &TaskId) -> Result<bool>;
+
+    /// Forgets the tasks of a queue that are in `state`; running ones are never forgotten.
+    async fn purge(&self, queue: &str, state: State) -> Result<u64>;
+
+    /// Stops or resumes handing out the tasks of a queue, until told otherwise.
+    async fn pause(&self, queue: &str, is_paused: bool) -> Result<()>;
+
+    /// The queues that are paused.
+    async fn paused(&self) -> Result<Vec<String>>;
+
+    /// Takes or keeps the lease `role` for `holder`: true for one holder at a time.
+    async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool>;
+
+    /// When the schedule last fired; the first time it is asked for, `now_ms` is kept as that.
+    async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64>;
+
+    /// Pushes the message and moves the schedule from `last_ms` to `at_ms`, both or neither. False
+    /// when another has moved it.
+    async fn fire(&self, fire: &Fire<'_>) -> Result<bool>;
+}
+
+/// What a worker asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Who asks; shown in records.
+    pub worker: &'a str,
+    /// The queues that it serves.
+    pub queues: &'a [String],
+    /// Only tasks of these names; all when none.
+    pub names: Option<&'a [String]>,
+    /// At most this many tasks.
+    pub limit: usize,
+    /// Whether one task that has outlived two workers may be among them. A worker holds at most
+    /// one of these at a time, so that the tasks beside a poisonous one are not parked with it.
+    pub takes_suspect: bool,
+    /// How long the lease lasts.
+    pub lease: Duration,
+}
+
+/// What a claim brought.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The tasks, now leased.
+    pub tasks: Vec<Claimed>,
+    /// When the next held-back task is due, as far as the engine knows.
+    pub next_due_ms: Option<i64>,
+}
+
+/// A task that a worker holds.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The proof that it holds it.
+    pub lease: Lease,
+    /// The task, its retries up to date.
+    pub message: Message,
+    /// How many workers died while holding it.
+    pub crashes: u32,
+}
+
+/// The right to run a task and to say how it ended, until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The task.
+    pub id: TaskId,
+    /// The engine's own handle on the task.
+    pub row: i64,
+    /// Unique to the claim: after the lease is lost, nothing is recorded under it.
+    pub token: Arc<str>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The right to say so.
+    pub lease: Lease,
+    /// What happens to it.
+    pub verdict: Verdict,
+}
+
+/// What happens to a task that a worker held.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Done; what it returned, null for nothing.
+    Done(Value),
+    /// Tried again at this time, for this reason.
+    Retry {
+        /// When.
+        at_ms: i64,
+        /// Why.
+        reason: String,
+    },
+    /// Dead, for this reason.
+    Dead(String),
+    /// Parked: the worker does not know the name.
+    Park,
+    /// It had expired before it started.
+    Expire,
+    /// Given back as if never claimed.
+    Release,
+}
+
+/// What tending did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Tasks of dead workers that will run again.
+    pub requeued: u64,
+    /// Tasks of dead workers that will not: poison, or at most once.
+    pub buried: u64,
+    /// Tasks that expired.
+    pub expired: u64,
+    /// Finished tasks that were forgotten.
+    pub forgotten: u64,
+}
+
+/// One firing of a schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Fire<'a> {
+    /// The schedule's name.
+    pub schedule: &'a str,
+    /// The firing before, as read.
+    pub last_ms: i64,
+    /// The firing.
+    pub at_ms: i64,
+    /// What it pushes; none when the firing is skipped.
+    pub message: Option<&'a Message>,
+}
+
+/// Two counters that wake whoever waits in this process.
+#[derive(Debug)]
+pub struct Signals {
+    ready: watch::Sender<u64>,
+    finished: watch::Sender<u64>,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self { ready: watch::channel(0).0, finished: watch::channel(0).0 }
+    }
+}
+
+impl Signals {
+    /// Says that a task may be ready.
+    pub fn ready(&self) {
+        self.ready.send_modify(|count| *count += 1);
+    }
+
+    /// Says that a task may have finished.
+    pub fn finished(&self) {
+        self.finished.send_modify(|count| *count += 1);
+    }
+
+    /// For [`Engine::wakes`].
+    #[must_use]
+    pub fn wakes(&self) -> watch::Receiver<u64> {
+        self.ready.subscribe()
+    }
+
+    /// For [`Engine::finishes`].
+    #[must_use]
+    pub fn finishes(&self) -> watch::Receiver<u64> {
+        self.finished.subscribe()
+    }
+}

@@ -1,0 +1,305 @@
+//! The message: Celery's protocol 2, so that a task moves between engines and languages untouched.
+
+use std::time::Duration;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use crate::{Error, Result, Task, TaskId, time};
+
+mod arguments;
+mod body;
+mod wire;
+
+pub use body::Body;
+
+/// One task as it travels: headers, a body and properties, as Celery's protocol 2 lays them out.
+///
+/// Built by [`Message::new`] or [`Message::of`] and the methods that follow; what a stranger's
+/// producer sent is kept as it came, unknown headers included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub(crate) headers: Map<String, Value>,
+    pub(crate) properties: Map<String, Value>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) content_type: String,
+    pub(crate) content_encoding: String,
+}
+
+impl Message {
+    /// A message for the task `name`. An object (or struct) becomes Celery's keyword arguments, an
+    /// array or tuple its positional ones, null or `()` none, anything else the only argument.
+    ///
+    /// # Errors
+    /// [`Error::Arguments`] when `args` has no JSON form.
+    pub fn new(name: impl Into<String>, args: impl Serialize) -> Result<Self> {
+        let name = name.into();
+        let value = serde_json::to_value(args)
+            .map_err(|error| Error::Arguments { name: name.clone(), reason: error.to_string() })?;
+        let (args, kwargs) = match value {
+            Value::Object(kwargs) => (Vec::new(), kwargs),
+            Value::Array(args) => (args, Map::new()),
+            Value::Null => (Vec::new(), Map::new()),
+            only => (vec![only], Map::new()),
+        };
+        Ok(Self::from_body(name, &Body { args, kwargs, embed: body::no_embed() }))
+    }
+
+    /// The message of a typed task, with its queue and limits.
+    ///
+    /// # Errors
+    /// [`Error::Arguments`] when the task has no JSON form.
+    pub fn of<T: Task>(task: &T) -> Result<Self> {
+        let policy = T::policy();
+        let message = Self::new(T::NAME, task)?.queue(T::QUEUE);
+        let message = message.time_limits(policy.soft_limit, policy.hard_limit);
+        Ok(if policy.is_at_most_once { message.at_most_once() } else { message })
+    }
+
+    pub(crate) fn from_body(name: String, body: &Body) -> Self {
+        let id = TaskId::random();
+        let mut headers = Map::new();
+        for (key, value) in [
+            ("lang", json!("py")),
+            ("task", Value::String(name)),
+            ("id", json!(id)),
+            ("root_id", json!(id)),
+            ("retries", json!(0)),
+            ("timelimit", json!([null, null])),
+            ("ignore_result", json!(false)),
+        ] {
+            headers.insert(key.into(), value);
+        }
+        for key in ["shadow", "eta", "expires", "group", "group_index", "parent_id"] {
+            headers.insert(key.into(), Value::Null);
+        }
+        let mut properties = Map::new();
+        for (key, value) in [
+            ("correlation_id", json!(id)),
+            ("delivery_mode", json!(2)),
+            ("delivery_info", json!({"exchange": "", "routing_key": crate::DEFAULT_QUEUE})),
+            ("priority", json!(0)),
+            ("body_encoding", json!("base64")),
+            ("delivery_tag", json!(TaskId::random())),
+        ] {
+            properties.insert(key.into(), value);
+        }
+        Self {
+            headers,
+            properties,
+            body: body.to_json(),
+            content_type: body::JSON.into(),
+            content_encoding: "utf-8".into(),
+        }
+    }
+
+    /// Sends the task to this queue rather than `default`.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        let info = json!({"exchange": "", "routing_key": queue.into()});
+        self.properties.insert("delivery_info".into(), info);
+        self
+    }
+
+    /// Uses this id rather than a random one: pushing it again while it is known does nothing.
+    #[must_use]
+    pub fn with_id(mut self, id: TaskId) -> Self {
+        self.headers.insert("id".into(), json!(id));
+        self.headers.insert("root_id".into(), json!(id));
+        self.properties.insert("correlation_id".into(), json!(id));
+        self
+    }
+
+    /// Holds the task back until `unix_ms`.
+    #[must_use]
+    pub fn at(mut self, unix_ms: i64) -> Self {
+        self.headers.insert("eta".into(), json!(time::to_iso(unix_ms)));
+        self
+    }
+
+    /// Holds the task back for `delay` from when it is pushed.
+    #[must_use]
+    pub fn delay(self, delay: Duration) -> Self {
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.header(DELAY, delay_ms)
+    }
+
+    /// Drops the task when it has not started by `unix_ms`.
+    #[must_use]
+    pub fn expires_at(mut self, unix_ms: i64) -> Self {
+        self.headers.insert("expires".into(), json!(time::to_iso(unix_ms)));
+        self
+    }
+
+    /// From 0 to 9, higher first; 0 unless set. Tasks of one priority run in the order pushed.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.properties.insert("priority".into(), json!(priority.min(9)));
+        self
+    }
+
+    /// Retries at most this often, whatever the worker's policy for the task says.
+    #[must_use]
+    pub fn max_retries(self, retries: u32) -> Self {
+        self.header(MAX_RETRIES, retries)
+    }
+
+    /// While a task with the same key waits or runs, a push returns that task instead of a new one.
+    #[must_use]
+    pub fn unique(self, key: impl Into<String>) -> Self {
+        self.header(UNIQUE, key.into())
+    }
+
+    /// Runs at most once: a task whose worker dies goes to the dead letters instead of again.
+    #[must_use]
+    pub fn at_most_once(self) -> Self {
+        self.header(AT_MOST_ONCE, true)
+    }
+
+    /// Asks the task to stop after `soft`, and stops it after `hard`; none is no limit.
+    #[must_use]
+    pub fn time_limits(mut self, soft: Option<Duration>, hard: Option<Duration>) -> Self {
+        let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+        self.headers.insert("timelimit".into(), json!([seconds(hard), seconds(soft)]));
+        self
+    }
+
+    /// Adds a header of your own, such as the causal token of the write that this task follows.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.text_header("id").unwrap_or_default().into()
+    }
+
+    /// The task's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.text_header("task").unwrap_or_default()
+    }
+
+    /// The queue it goes to.
+    #[must_use]
+    pub fn queue_name(&self) -> &str {
+        let info = self.properties.get("delivery_info");
+        let key = info.and_then(|info| info.get("routing_key")).and_then(Value::as_str);
+        key.filter(|key| !key.is_empty()).unwrap_or(crate::DEFAULT_QUEUE)
+    }
+
+    /// Its priority, 0 to 9.
+    #[must_use]
+    pub fn priority_level(&self) -> u8 {
+        let priority = self.properties.get("priority").and_then(Value::as_u64).unwrap_or(0);
+        u8::try_from(priority.min(9)).unwrap_or(9)
+    }
+
+    /// When it may start, if it was held back; `now_ms` is the time of the push.
+    #[must_use]
+    pub fn due_ms(&self, now_ms: i64) -> Option<i64> {
+        let delay = self.headers.get(DELAY).and_then(Value::as_i64);
+        let delayed = delay.map(|delay_ms| now_ms.saturating_add(delay_ms));
+        delayed.or_else(|| self.text_header("eta").and_then(time::from_iso))
+    }
+
+    /// When it is dropped if it has not started.
+    #[must_use]
+    pub fn expires_ms(&self) -> Option<i64> {
+        match self.headers.get("expires")? {
+            Value::String(text) => time::from_iso(text),
+            _ => None,
+        }
+    }
+
+    /// How often it was tried before.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        let retries = self.headers.get("retries").and_then(Value::as_u64).unwrap_or(0);
+        u32::try_from(retries).unwrap_or(u32::MAX)
+    }
+
+    /// A header as it came.
+    #[must_use]
+    pub fn header_value(&self, name: &str) -> Option<&Value> {
+        self.headers.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The body's size as it travels.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Reads the body: positional and keyword arguments, and what follows the task.
+    ///
+    /// # Errors
+    /// [`Error::Arguments`] when it is not Celery's JSON triple; pickle is refused by name.
+    pub fn read_body(&self) -> Result<Body> {
+        Body::read(self).map_err(|reason| self.wrong(reason))
+    }
+
+    /// Reads the arguments as `T`: a struct takes positional ones by the order of its fields and
+    /// keyword ones by name, a tuple or list the positional ones.
+    ///
+    /// # Errors
+    /// [`Error::Arguments`] saying what is wrong with them.
+    pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
+        let Body { args, kwargs, .. } = self.read_body()?;
+        arguments::read(args, kwargs).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    /// Replaces the arguments, as someone who repairs a dead task does.
+    ///
+    /// # Errors
+    /// [`Error::Arguments`] when the body that is there cannot be read.
+    pub fn set_arguments(&mut self, args: Vec<Value>, kwargs: Map<String, Value>) -> Result<()> {
+        let body = self.read_body().unwrap_or(Body { embed: body::no_embed(), ..Body::default() });
+        self.body = Body { args, kwargs, ..body }.to_json();
+        self.content_type = body::JSON.into();
+        self.content_encoding = "utf-8".into();
+        Ok(())
+    }
+
+    pub(crate) fn set_retries(&mut self, retries: u32) {
+        self.headers.insert("retries".into(), json!(retries));
+    }
+
+    pub(crate) fn most_retries(&self) -> Option<u32> {
+        self.headers.get(MAX_RETRIES)?.as_u64().map(|most| u32::try_from(most).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn unique_key(&self) -> Option<&str> {
+        self.text_header(UNIQUE)
+    }
+
+    pub(crate) fn is_at_most_once(&self) -> bool {
+        self.headers.get(AT_MOST_ONCE).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Soft and hard limit, if the message sets them.
+    pub(crate) fn limits(&self) -> [Option<Duration>; 2] {
+        let limits = self.headers.get("timelimit");
+        let limit = |at: usize| {
+            let seconds = limits.and_then(|limits| limits.get(at)).and_then(Value::as_f64)?;
+            Duration::try_from_secs_f64(seconds).ok()
+        };
+        [limit(1), limit(0)]
+    }
+
+    fn text_header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(Value::as_str)
+    }
+
+    fn wrong(&self, reason: String) -> Error {
+        Error::Arguments { name: self.name().into(), reason }
+    }
+}
+
+const DELAY: &str = "throng_delay_ms";
+const MAX_RETRIES: &str = "throng_max_retries";
+const UNIQUE: &str = "throng_unique";
+const AT_MOST_ONCE: &str = "throng_at_most_once";

@@ -1,0 +1,250 @@
+//! The handle: push tasks, and look at what became of them.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+use throng_core::{Clock, EngineUrl};
+use throng_db::{Db, Tx};
+
+use crate::{
+    Count, Error, Filter, Message, Record, Result, State, TaskId, engine::Engine,
+    engine::database::Database, metrics,
+};
+
+/// Pushes tasks and tells what became of them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    engine: Arc<dyn Engine>,
+    clock: Clock,
+    max_bytes: usize,
+}
+
+impl Queue {
+    /// The embedded engine: tables in the site's own database, durable and transactional with it.
+    ///
+    /// [`MIGRATIONS`](crate::MIGRATIONS) must have run.
+    #[must_use]
+    pub fn database(db: Db, clock: Clock) -> Self {
+        Self::with_engine(Database::new(db, clock.clone()), clock)
+    }
+
+    /// Opens the engine that `url` names: `database:`, which is the tables of `db`.
+    ///
+    /// # Errors
+    /// [`Error::Url`] for a scheme or option that this build does not open.
+    pub async fn open(url: &str, db: Db, clock: Clock) -> Result<Self> {
+        let url = EngineUrl::parse(url)?;
+        match url.scheme() {
+            "database" => {
+                let mut options = url.options();
+                let keep_s: Option<u64> = options.take("keep_s")?;
+                options.finish()?;
+                let mut engine = Database::new(db, clock.clone());
+                if let Some(keep_s) = keep_s {
+                    engine = engine.keep(Duration::from_secs(keep_s));
+                }
+                Ok(Self::with_engine(engine, clock))
+            }
+            _ => Err(url.unknown_scheme("queue", OPENS).into()),
+        }
+    }
+
+    /// Uses an engine of your own; it must pass
+    /// [`conformance::exercise`](crate::conformance::exercise).
+    #[must_use]
+    pub fn with_engine(engine: impl Engine, clock: Clock) -> Self {
+        metrics::describe();
+        Self { engine: Arc::new(engine), clock, max_bytes: 1 << 20 }
+    }
+
+    /// Refuses bodies of more than this many bytes at push; 1 MiB unless set.
+    #[must_use]
+    pub fn max_bytes(self, max_bytes: usize) -> Self {
+        Self { max_bytes, ..self }
+    }
+
+    /// Pushes a task durably and wakes a worker. The answer is the task's id, or that of the task
+    /// which holds its unique key.
+    ///
+    /// # Errors
+    /// When the message is refused or the engine does not answer; then it may be pushed again.
+    pub async fn push(&self, message: Message) -> Result<TaskId> {
+        let mut ids = self.push_all(vec![message]).await?;
+        Ok(ids.pop().expect("one message gives one id"))
+    }
+
+    /// Pushes tasks in one commit: all or none.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub async fn push_all(&self, mut messages: Vec<Message>) -> Result<Vec<TaskId>> {
+        for message in &mut messages {
+            self.admit(message)?;
+        }
+        let ids = self.engine.push(&messages).await?;
+        for message in &messages {
+            metrics::pushed(message.queue_name());
+            let (id, name) = (message.id(), message.name());
+            tracing::debug!(task.id = %id, task.name = name, "pushed task {id} ({name})");
+        }
+        Ok(ids)
+    }
+
+    /// Pushes a task if `tx` commits, and wakes a worker then; if it rolls back there is no task.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub async fn push_in(&self, tx: &Tx, mut message: Message) -> Result<TaskId> {
+        self.admit(&mut message)?;
+        let id = self.engine.push_in(tx, &message).await?;
+        metrics::pushed(message.queue_name());
+        Ok(id)
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when it is not known, perhaps no longer.
+    pub async fn find(&self, id: &TaskId) -> Result<Record> {
+        self.engine.find(id).await?.ok_or_else(|| Error::Unknown(id.clone()))
+    }
+
+    /// The newest tasks that pass the filter.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
+        self.engine.list(filter).await
+    }
+
+    /// How many tasks are in each queue and state.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn counts(&self) -> Result<Vec<Count>> {
+        self.engine.counts().await
+    }
+
+    /// Waits until the task has finished, at most for `limit`: its record then, finished or not.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when it is not known; [`Error::Engine`] when the engine does not answer.
+    pub async fn wait(&self, id: &TaskId, limit: Duration) -> Result<Record> {
+        let mut finishes = self.engine.finishes();
+        let until = self.clock.elapsed() + limit;
+        loop {
+            finishes.borrow_and_update();
+            let record = self.find(id).await?;
+            let left = until.saturating_sub(self.clock.elapsed());
+            if record.state.is_final() || record.state == State::Parked || left.is_zero() {
+                return Ok(record);
+            }
+            // A worker in another process signals nothing here, so that it is also asked for.
+            let _ = self.clock.timeout(left.min(POLL), finishes.changed()).await;
+        }
+    }
+
+    /// Runs a task that is dead, parked, cancelled, expired or waiting now, as if new.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is in another state, [`Error::Unknown`] when it is not known.
+    pub async fn retry(&self, id: &TaskId) -> Result<()> {
+        let is_retried = self.engine.retry(id, None).await?;
+        self.expect(id, is_retried, "tried again").await
+    }
+
+    /// Replaces the arguments of such a task and runs it now.
+    ///
+    /// # Errors
+    /// As [`retry`](Self::retry), and [`Error::TooLarge`].
+    pub async fn edit(
+        &self,
+        id: &TaskId,
+        args: Vec<Value>,
+        kwargs: Map<String, Value>,
+    ) -> Result<()> {
+        let mut message = self.find(id).await?.message;
+        message.set_arguments(args, kwargs)?;
+        self.admit(&mut message)?;
+        let is_retried = self.engine.retry(id, Some(&message)).await?;
+        self.expect(id, is_retried, "edited").await
+    }
+
+    /// Cancels a task that has not finished. A running one is stopped within seconds.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it has finished, [`Error::Unknown`] when it is not known.
+    pub async fn cancel(&self, id: &TaskId) -> Result<()> {
+        let is_cancelled = self.engine.cancel(id).await?;
+        self.expect(id, is_cancelled, "cancelled").await
+    }
+
+    /// Forgets the tasks of a queue that are in `state`, and says how many. Running tasks are
+    /// never forgotten: cancel them.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn purge(&self, queue: &str, state: State) -> Result<u64> {
+        self.engine.purge(queue, state).await
+    }
+
+    /// Stops handing out the tasks of a queue, over restarts, until it is resumed.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn pause(&self, queue: &str) -> Result<()> {
+        self.engine.pause(queue, true).await
+    }
+
+    /// Hands out the tasks of a paused queue again.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn resume(&self, queue: &str) -> Result<()> {
+        self.engine.pause(queue, false).await
+    }
+
+    /// The queues that are paused.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn paused(&self) -> Result<Vec<String>> {
+        self.engine.paused().await
+    }
+
+    /// The engine's name, for the line that each room logs at start.
+    #[must_use]
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn admit(&self, message: &mut Message) -> Result<()> {
+        let bytes = message.body_bytes();
+        if bytes > self.max_bytes {
+            let name = message.name().to_owned();
+            return Err(Error::TooLarge { name, bytes, max_bytes: self.max_bytes });
+        }
+        message.complete();
+        message.check()
+    }
+
+    async fn expect(&self, id: &TaskId, is_so: bool, doing: &'static str) -> Result<()> {
+        if is_so {
+            return Ok(());
+        }
+        let state = self.find(id).await?.state;
+        Err(Error::State { id: id.clone(), state, doing })
+    }
+}
+
+const OPENS: &[&str] = &["database"];
+/// How often a task that another process may finish is asked for.
+const POLL: Duration = Duration::from_millis(100);

@@ -1,0 +1,3 @@
+//! The queue through its public door.
+
+mod engines;
