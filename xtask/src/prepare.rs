@@ -1,7 +1,8 @@
 //! What the tests of a room need from outside, and the environment that tells them where it is.
 //!
-//! A room needs what its sources name: a room that reads `THRONG_TEST_PYTHON` gets a Python. So
-//! nothing has to be declared, and a room that needs nothing waits for nothing.
+//! A room needs what its sources name: a room that reads `THRONG_TEST_PYTHON` gets a Python, one
+//! that starts `"pdftotext"` gets that. So nothing has to be declared, and a room that needs nothing
+//! waits for nothing.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -24,11 +25,19 @@ pub(crate) struct Prepared {
 
 /// Installs and starts what `rooms` need.
 pub(crate) fn prepare(house: &House, rooms: &[Room]) -> Result<Prepared> {
-    let mut named = BTreeSet::new();
+    let mut sources = String::new();
     for room in rooms.iter().filter(|room| room.package != "xtask") {
-        collect_names(&room.folder, &mut named)?;
+        read_sources(&room.folder, &mut sources)?;
     }
+    let named: BTreeSet<&str> = names(&sources).collect();
     let needs = |name: &str| named.contains(name);
+    let is_missing =
+        |program| sources.contains(&format!("\"{program}\"")) && shell::which(program).is_none();
+    let missing = PROGRAMS.iter().filter(|(program, _)| is_missing(program));
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        apt::install(&missing)?;
+    }
     let mut environment = Vec::new();
     if needs("PYTHON") {
         let python = python::provide(house)?;
@@ -67,29 +76,33 @@ fn browser() -> Result<[(String, String); 2]> {
     ])
 }
 
-/// Adds the `X` of each `THRONG_TEST_X` in the Rust sources under `folder`.
-fn collect_names(folder: &Path, named: &mut BTreeSet<String>) -> Result<()> {
+/// Adds the Rust sources under `folder`.
+fn read_sources(folder: &Path, sources: &mut String) -> Result<()> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {
-            collect_names(&path, named)?;
+            read_sources(&path, sources)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            named.extend(names(&text).map(str::to_owned));
+            sources.push_str(&text);
         }
     }
     Ok(())
 }
 
+/// The `X` of each `THRONG_TEST_X`.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split("THRONG_TEST_").skip(1).map(|rest| {
         let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
         &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())]
     })
 }
+
+/// Programs that tests start by name, and the Debian packages that bring them.
+const PROGRAMS: &[(&str, &str)] = &[("pdftotext", "poppler-utils")];
 
 #[cfg(test)]
 mod tests {

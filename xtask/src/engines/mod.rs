@@ -9,6 +9,7 @@ mod memcached;
 mod place;
 mod postgres;
 mod probe;
+mod rabbitmq;
 mod redis;
 
 pub(crate) use probe::free_ports;
@@ -57,6 +58,8 @@ pub(crate) enum Engine {
     Redis,
     /// memcached: five servers
     Memcached,
+    /// RabbitMQ: two nodes that are no cluster
+    Rabbitmq,
 }
 
 /// Names and values for the environment of tests.
@@ -134,6 +137,7 @@ impl Engine {
             Engine::Mariadb => "MARIADB_",
             Engine::Redis => "REDIS_",
             Engine::Memcached => "MEMCACHED_",
+            Engine::Rabbitmq => "RABBITMQ_",
         }
     }
 
@@ -143,6 +147,7 @@ impl Engine {
             Engine::Mariadb => shell::which("mariadbd").is_some(),
             Engine::Redis => shell::which("redis-server").is_some(),
             Engine::Memcached => shell::which("memcached").is_some(),
+            Engine::Rabbitmq => rabbitmq::server().is_some(),
         }
     }
 
@@ -153,6 +158,7 @@ impl Engine {
             Engine::Mariadb => "mariadb-server",
             Engine::Redis => "redis-server",
             Engine::Memcached => "memcached",
+            Engine::Rabbitmq => "rabbitmq-server",
         }
     }
 
@@ -162,6 +168,7 @@ impl Engine {
             Engine::Mariadb => mariadb::start(place),
             Engine::Redis => redis::start(place),
             Engine::Memcached => memcached::start(place),
+            Engine::Rabbitmq => rabbitmq::start(place),
         }
     }
 
@@ -178,6 +185,7 @@ impl Engine {
             Engine::Mariadb => mariadb::answers,
             Engine::Redis => redis::answers,
             Engine::Memcached => memcached::answers,
+            Engine::Rabbitmq => rabbitmq::answers,
         };
         (ports.peek().is_some() && ports.all(answers)).then_some(environment)
     }
