@@ -8,6 +8,7 @@ use sea_orm::{
     Statement, StreamTrait, TransactionError, TransactionOptions, TransactionTrait,
 };
 use throng_core::{Clock, EngineUrl};
+use tokio::sync::Notify;
 
 use crate::{
     classify::{Classifier, Reason, Verdict},
@@ -52,6 +53,8 @@ pub(crate) struct Cluster {
     classifier: Classifier,
     name: String,
     pub(crate) clock: Clock,
+    /// Wakes the outbox relay of this process.
+    pub(crate) outbox: Notify,
 }
 
 impl Db {
@@ -84,6 +87,7 @@ impl Db {
             readers,
             name,
             clock: config.clock,
+            outbox: Notify::new(),
         }))
     }
 
@@ -181,6 +185,10 @@ impl Db {
         &self.cluster
     }
 
+    pub(crate) async fn lease_primary(&self) -> Result<Lease, DbErr> {
+        self.cluster.writer.acquire().await
+    }
+
     fn new(cluster: Cluster) -> Self {
         Self { cluster: Arc::new(cluster), lane: Lane::Auto }
     }
@@ -217,6 +225,10 @@ impl Reader {
     #[must_use]
     pub fn get_database_backend(&self) -> DbBackend {
         self.db.cluster.backend
+    }
+
+    pub(crate) async fn lease_read(&self) -> Result<Lease, DbErr> {
+        self.db.cluster.readers.acquire().await
     }
 }
 

@@ -45,12 +45,15 @@
 
 mod classify;
 mod config;
+pub mod conformance;
 mod db;
 mod engine;
 mod error;
 mod metrics;
 mod migrate;
+pub mod outbox;
 mod pool;
+mod raw;
 mod stream;
 mod tx;
 
@@ -59,5 +62,6 @@ pub use config::Config;
 pub use db::{Db, Reader};
 pub use error::{Error, Kind, Result, kind};
 pub use migrate::{Applied, Migration, Schema};
+pub use raw::{Driver, Raw};
 pub use stream::Rows;
 pub use tx::Tx;

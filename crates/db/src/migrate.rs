@@ -112,13 +112,13 @@ impl Db {
     /// [`Error::Newer`] before anything is changed, when the database has a migration that is in no
     /// set; [`Error::Migration`] for the first one that failed, with those before it kept.
     pub async fn migrate(&self, sets: &[&[Migration]]) -> Result<Applied> {
-        check_names(sets)?;
+        let migrations = in_order(sets)?;
         let db = self.primary();
         let mut applied = Applied::default();
         if self.pending(sets).await?.is_empty() {
             return Ok(applied);
         }
-        for migration in sets.iter().copied().flatten() {
+        for migration in &migrations {
             let failed = |source| Error::Migration { name: migration.name.to_owned(), source };
             let tx = db.begin().await.map_err(failed)?;
             lock(&tx).await.map_err(failed)?;
@@ -139,18 +139,18 @@ impl Db {
     /// # Errors
     /// [`Error::Newer`] when the database has a migration that is in no set.
     pub async fn pending(&self, sets: &[&[Migration]]) -> Result<Vec<&'static str>> {
-        check_names(sets)?;
+        let migrations = in_order(sets)?;
         let failed = |source| Error::Query { doing: "read the list of migrations", source };
         let db = self.primary();
         db.execute(&ledger()).await.map_err(failed)?;
         let done: HashSet<String> = names(&db).await.map_err(failed)?.into_iter().collect();
-        let known: HashSet<&str> = sets.iter().copied().flatten().map(Migration::name).collect();
+        let known: HashSet<&str> = migrations.iter().map(Migration::name).collect();
         let mut newer: Vec<_> = done.iter().filter(|name| !known.contains(name.as_str())).collect();
         newer.sort_unstable();
         if let Some(name) = newer.first() {
             return Err(Error::Newer { name: (*name).clone() });
         }
-        let all = sets.iter().copied().flatten().map(Migration::name);
+        let all = migrations.iter().map(Migration::name);
         Ok(all.filter(|name| !done.contains(*name)).collect())
     }
 }
@@ -210,14 +210,13 @@ fn ledger() -> TableCreateStatement {
         .to_owned()
 }
 
-fn check_names(sets: &[&[Migration]]) -> Result<()> {
+fn in_order(sets: &[&[Migration]]) -> Result<Vec<Migration>> {
     let mut seen = HashSet::new();
-    for migration in sets.iter().copied().flatten() {
-        if !seen.insert(migration.name) {
-            return Err(Error::Twice { name: migration.name.to_owned() });
-        }
+    let migrations = sets.concat();
+    match migrations.iter().find(|migration| !seen.insert(migration.name)) {
+        Some(twice) => Err(Error::Twice { name: twice.name.to_owned() }),
+        None => Ok(migrations),
     }
-    Ok(())
 }
 
 const LEDGER: &str = "throng_migrations";

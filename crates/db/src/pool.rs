@@ -224,6 +224,10 @@ impl Lease {
         self.conn.as_mut().expect("the connection is taken only by the drop")
     }
 
+    pub(crate) fn conn_ref(&self) -> &Conn {
+        self.conn.as_ref().expect("the connection is taken only by the drop")
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         self.conn.as_ref().is_some_and(|conn| conn.is_busy)
     }

@@ -1,0 +1,119 @@
+//! Raw connections of the driver, for those who write SQL with sqlx.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+
+use sea_orm::DbErr;
+use sqlx::SqliteConnection;
+
+use crate::{
+    Db, Reader,
+    engine::{self, Conn},
+    error::refused,
+    pool::Lease,
+};
+
+/// A connection on loan, as the driver's own type: `sqlx::query(…).execute(&mut *conn)`.
+///
+/// What is left open on it is rolled back when it is dropped. On a [`Reader`] the server refuses
+/// writes.
+pub struct Raw<D: Driver> {
+    lease: Lease,
+    driver: PhantomData<fn() -> D>,
+}
+
+/// The drivers: `sqlx::Sqlite`.
+pub trait Driver: sqlx::Database + sealed::Driver {}
+
+impl Db {
+    /// Lends a raw connection to the primary.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let db = throng_db::Db::sqlite(folder.path().join("site.db")).await?;
+    /// let mut conn = db.raw::<sqlx::Sqlite>().await?;
+    /// let two: i64 = sqlx::query_scalar("SELECT 1 + 1").fetch_one(&mut *conn).await?;
+    /// assert_eq!(two, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the database is of another engine, or no connection is free in time.
+    pub async fn raw<D: Driver>(&self) -> Result<Raw<D>, DbErr> {
+        Raw::lend(self.lease_primary().await?)
+    }
+}
+
+impl Reader {
+    /// Lends a raw connection that can only read.
+    ///
+    /// # Errors
+    /// When the database is of another engine, or no connection is free in time.
+    pub async fn raw<D: Driver>(&self) -> Result<Raw<D>, DbErr> {
+        Raw::lend(self.lease_read().await?)
+    }
+}
+
+impl<D: Driver> Raw<D> {
+    fn lend(mut lease: Lease) -> Result<Self, DbErr> {
+        if D::of(lease.conn()).is_none() {
+            return Err(refused(format!("the database is not of the engine {}", D::NAME)));
+        }
+        // Nobody can tell what will be done with it, so it is tidied when it comes back.
+        lease.conn().is_busy = true;
+        Ok(Self { lease, driver: PhantomData })
+    }
+}
+
+impl<D: Driver> Deref for Raw<D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        D::of_ref(self.lease.conn_ref()).expect("checked when it was lent")
+    }
+}
+
+impl<D: Driver> DerefMut for Raw<D> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        D::of(self.lease.conn()).expect("checked when it was lent")
+    }
+}
+
+impl<D: Driver> fmt::Debug for Raw<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Raw<{}>({:?})", D::NAME, self.lease)
+    }
+}
+
+impl Driver for sqlx::Sqlite {}
+
+#[expect(private_interfaces, reason = "the trait is sealed; nobody outside can call it")]
+impl sealed::Driver for sqlx::Sqlite {
+    fn of(conn: &mut Conn) -> Option<&mut SqliteConnection> {
+        let engine::Raw::Sqlite(conn, _) = &mut conn.raw;
+        Some(conn)
+    }
+
+    fn of_ref(conn: &Conn) -> Option<&SqliteConnection> {
+        let engine::Raw::Sqlite(conn, _) = &conn.raw;
+        Some(conn)
+    }
+}
+
+mod sealed {
+    use crate::engine::Conn;
+
+    /// Finds the driver's connection in ours.
+    #[expect(private_interfaces, reason = "the trait is sealed; nobody outside can call it")]
+    pub trait Driver: sqlx::Database {
+        fn of(conn: &mut Conn) -> Option<&mut Self::Connection>;
+
+        fn of_ref(conn: &Conn) -> Option<&Self::Connection>;
+    }
+}
