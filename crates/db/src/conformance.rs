@@ -120,18 +120,18 @@ async fn hooks_run_after_the_commit(db: &Db) {
         }
     };
     let tx = db.begin().await.expect("BEGIN works");
-    tx.on_commit(hook(1));
+    tx.after_commit(hook(1));
     let inner = tx.begin().await.expect("SAVEPOINT works");
-    inner.on_commit(hook(10));
+    inner.after_commit(hook(10));
     inner.commit().await.expect("RELEASE works");
     let inner = tx.begin().await.expect("SAVEPOINT works");
-    inner.on_commit(hook(100));
+    inner.after_commit(hook(100));
     inner.rollback().await.expect("ROLLBACK TO works");
     assert_eq!(runs.load(Ordering::Relaxed), 0, "no hook runs before the commit");
     tx.commit().await.expect("COMMIT works");
     assert_eq!(runs.load(Ordering::Relaxed), 11, "those of what was committed run, once");
     let tx = db.begin().await.expect("BEGIN works");
-    tx.on_commit(hook(1000));
+    tx.after_commit(hook(1000));
     tx.rollback().await.expect("ROLLBACK works");
     assert_eq!(runs.load(Ordering::Relaxed), 11, "a rollback runs none");
 }

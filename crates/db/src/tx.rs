@@ -70,7 +70,7 @@ impl Tx {
     /// Runs `work` once the whole transaction has committed; never if it, or the savepoint in which
     /// this was called, is rolled back. For waking somebody up: the work must be short and must not
     /// be needed for correctness, because a crash right after the commit skips it.
-    pub fn on_commit(&self, work: impl FnOnce() + Send + 'static) {
+    pub fn after_commit(&self, work: impl FnOnce() + Send + 'static) {
         self.core.hooks().push(Hook { level: self.level, run: Box::new(work) });
     }
 

@@ -68,7 +68,7 @@ pub struct Entry {
 pub async fn push_in(tx: &Tx, entry: Entry) -> Result<(), DbErr> {
     let cluster = tx.cluster().clone();
     insert(tx, &cluster, entry).await?;
-    tx.on_commit(move || cluster.outbox.notify_one());
+    tx.after_commit(move || cluster.outbox.notify_one());
     Ok(())
 }
 
