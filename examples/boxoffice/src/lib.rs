@@ -6,3 +6,4 @@
 pub mod accounts;
 pub mod models;
 pub mod purchase;
+pub mod tickets;

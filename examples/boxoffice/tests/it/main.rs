@@ -1,0 +1,3 @@
+//! Boxoffice through its own doors.
+
+mod tickets;
