@@ -1,20 +1,23 @@
 //! The site as its author describes it: routes, files, tasks, and what holds for all of them.
 
-use std::{any::TypeId, future::Future};
+use std::{any::TypeId, future::Future, pin::Pin};
 
 use axum::{Router, routing::MethodRouter};
 use http::HeaderValue;
+use throng_db::Migration;
+use throng_queue::Schedule;
 
 use crate::{
-    Ctx, Result, Site,
+    Command, Ctx, Result, Site, Task, command,
     ctx::Provided,
     error::{ErrorPage, Look},
+    task,
     web::{Asset, door::Rules, session::Accounts},
 };
 
 /// A site. Describe it, then [`App::run`] it from `main`, or boot it in a test.
 ///
-/// ```ignore
+/// ```no_run
 /// use throng::{App, web::get};
 ///
 /// fn main() -> std::process::ExitCode {
@@ -34,7 +37,16 @@ pub struct App {
     pub(crate) provided: Provided,
     pub(crate) accounts: Option<Box<Accounts>>,
     pub(crate) rules: Rules,
+    pub(crate) migrations: Vec<&'static [Migration]>,
+    pub(crate) tasks: Vec<task::Kind>,
+    pub(crate) schedules: Vec<Schedule>,
+    pub(crate) commands: Vec<command::Own>,
+    pub(crate) at_start: Vec<AtStart>,
 }
+
+/// What a site does once its rooms are open and before it serves.
+pub(crate) type AtStart =
+    Box<dyn FnOnce(Ctx) -> Pin<Box<dyn Future<Output = Result> + Send>> + Send>;
 
 impl App {
     /// An empty site. The name is that of its command, `[a-z0-9-]`.
@@ -52,6 +64,11 @@ impl App {
                 open_paths: Vec::new(),
                 policy: HeaderValue::from_static(crate::web::DEFAULT_POLICY),
             },
+            migrations: Vec::new(),
+            tasks: Vec::new(),
+            schedules: Vec::new(),
+            commands: Vec::new(),
+            at_start: Vec::new(),
         }
     }
 
@@ -70,6 +87,68 @@ impl App {
     /// Adds the routes of a router of your own, such as one a module of the site makes.
     pub fn routes(mut self, routes: Router<Site>) -> Self {
         self.router = self.router.merge(routes);
+        self
+    }
+
+    /// Adds the site's tables. In development they are made at start, in production by `migrate`.
+    pub fn migrations(mut self, migrations: &'static [Migration]) -> Self {
+        self.migrations.push(migrations);
+        self
+    }
+
+    /// Lets workers run tasks of this kind.
+    pub fn task<T: Task>(mut self) -> Self {
+        self.tasks.push(task::Kind::of::<T>());
+        self
+    }
+
+    /// Pushes a task when the five fields of `spec` come true, in UTC: `"0 3 * * *"`. Once, however
+    /// many workers there are.
+    ///
+    /// # Panics
+    /// When `spec` cannot be read, or the task is not JSON: both are fixed in the program's text.
+    pub fn schedule<T: Task>(
+        self,
+        spec: &str,
+        make: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Self {
+        self.schedule_in("UTC", spec, make)
+    }
+
+    /// As [`App::schedule`], in the time zone `zone`, such as `Europe/Berlin`.
+    ///
+    /// # Panics
+    /// When `spec` or `zone` cannot be read, or the task is not JSON.
+    pub fn schedule_in<T: Task>(
+        mut self,
+        zone: &str,
+        spec: &str,
+        make: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Self {
+        let make = move || match task::message(&make()) {
+            Ok(message) => message,
+            Err(error) => panic!("scheduled task `{}` cannot be written: {error}", T::NAME),
+        };
+        match Schedule::cron(format!("{} {spec}", T::NAME), spec, zone, make) {
+            Ok(schedule) => self.schedules.push(schedule),
+            Err(error) => panic!("wrong schedule for task `{}`: {error}", T::NAME),
+        }
+        self
+    }
+
+    /// Adds a command of the site's own.
+    pub fn command<C: Command>(mut self) -> Self {
+        self.commands.push(command::Own::of::<C>());
+        self
+    }
+
+    /// Does something once the rooms are open and before the first visitor, such as seeding an
+    /// empty database. Runs at the start of every serving process; a failure stops the start.
+    pub fn on_start<F>(mut self, work: impl FnOnce(Ctx) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result> + Send + 'static,
+    {
+        self.at_start.push(Box::new(move |cx| Box::pin(work(cx))));
         self
     }
 

@@ -13,7 +13,6 @@ mod suggest;
 use std::{
     ffi::OsString,
     fmt,
-    net::{SocketAddr, ToSocketAddrs},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -191,6 +190,15 @@ impl Config {
         self.env == Env::Production
     }
 
+    /// The log of a command, whose output is its own: warnings alone unless somebody set a level.
+    pub(crate) fn log_of_command(&self) -> Log {
+        let mut log = self.log.clone();
+        if self.settings.setting("log.level").source == Source::Default {
+            "warn".clone_into(&mut log.level);
+        }
+        log
+    }
+
     fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let data = settings.setting("data").text.clone();
         for key in KEYS.iter().filter(|key| key.default.contains(DATA)) {
@@ -352,11 +360,6 @@ impl Ask<'_> {
         };
         ConfigError::WrongValue { at: setting.source.clone(), key: name.to_owned(), value, wants }
     }
-}
-
-/// Resolves what `listen` names, on the calling thread.
-pub(crate) fn addresses(listen: &str) -> std::io::Result<Vec<SocketAddr>> {
-    Ok(listen.to_socket_addrs()?.collect())
 }
 
 /// A file path inside a URL.

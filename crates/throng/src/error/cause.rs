@@ -68,7 +68,9 @@ fn sort(cause: &(dyn StdError + 'static)) -> Option<Sorted> {
         }
         match cause.downcast_ref::<DbErr>() {
             Some(DbErr::RecordNotFound(_)) => return Some(Sorted::Missing),
-            Some(DbErr::ConnectionAcquire(_)) => return Some(Sorted::Busy),
+            Some(error) if throng_db::kind(error) == throng_db::Kind::Retry => {
+                return Some(Sorted::Busy);
+            }
             _ => {}
         }
         next = cause.source();

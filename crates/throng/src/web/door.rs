@@ -60,8 +60,8 @@ impl Door {
 
     /// Answers one request. Never fails and never panics: what goes wrong is a page.
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response {
-        if let Some(response) = health::answer(&self.site, &request).await {
-            return response;
+        if let Some(page) = health::asked(&request) {
+            return health::answer(&self.site, page).await;
         }
         let started = self.site.0.clock.elapsed();
         let id = self.ids.next();

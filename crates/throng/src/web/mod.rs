@@ -8,12 +8,14 @@
 pub(crate) mod assets;
 mod body;
 mod cookies;
-mod csrf;
+pub(crate) mod csrf;
 pub(crate) mod door;
 mod flash;
 mod headers;
 mod health;
+mod listen;
 mod log;
+mod serve;
 pub(crate) mod session;
 mod visitor;
 
@@ -38,4 +40,6 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, head
 pub use assets::Asset;
 pub use flash::{Level, Message};
 pub(crate) use headers::DEFAULT_POLICY;
+pub(crate) use listen::listen;
+pub(crate) use serve::serve;
 pub use visitor::Visitor;

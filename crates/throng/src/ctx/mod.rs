@@ -1,5 +1,7 @@
 //! The one context: what a request, a task or a command works with.
 
+mod bus;
+
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
@@ -10,8 +12,16 @@ use std::{
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use throng_core::{Clock, Ids, Shutdown, sign::Keys};
+use throng_db::Db;
 
-use crate::{Config, Error, Result, web::assets::Assets};
+use crate::{
+    Config, Error, Result,
+    start::Handover,
+    task::Queue,
+    web::{assets::Assets, session::Accounts},
+};
+
+pub use bus::Bus;
 
 /// The rooms of the site, made for each request, task and command. Take it as an argument:
 ///
@@ -25,6 +35,12 @@ use crate::{Config, Error, Result, web::assets::Assets};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Ctx {
+    /// The site's tables: a SeaORM connection, and [`Db::begin`] for transactions.
+    pub db: Db,
+    /// Work for later.
+    pub queue: Queue,
+    /// Messages to open pages and to other parts of the site.
+    pub bus: Bus,
     /// The time. Use it, rather than the system's, so that tests can move it.
     pub clock: Clock,
     /// Time-ordered ids.
@@ -85,12 +101,16 @@ pub struct Site(pub(crate) Arc<Started>);
 pub(crate) struct Started {
     pub(crate) config: Config,
     pub(crate) keys: Keys,
+    pub(crate) db: Db,
+    pub(crate) queue: Queue,
+    pub(crate) bus: Bus,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) assets: Assets,
     pub(crate) provided: Provided,
-    pub(crate) accounts: Option<Box<crate::web::session::Accounts>>,
+    pub(crate) accounts: Option<Box<Accounts>>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) handover: Option<Handover>,
 }
 
 /// Values by type, from `App::provide`.
@@ -100,7 +120,24 @@ impl Site {
     /// A context for one request, task or command.
     #[must_use]
     pub fn ctx(&self) -> Ctx {
-        Ctx { clock: self.0.clock.clone(), ids: self.0.ids.clone(), site: self.clone() }
+        let Started { db, queue, bus, clock, ids, .. } = &*self.0;
+        Ctx {
+            db: db.clone(),
+            queue: queue.clone(),
+            bus: bus.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            site: self.clone(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Whether another process accepts on the listening socket too.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.0.handover.as_ref().is_some_and(Handover::is_under_way)
     }
 }
 

@@ -1,0 +1,104 @@
+//! From a described app to a running process: nothing is half-started.
+//!
+//! The order is config, log, socket, data folder, rooms, migrations, the site's own start, roles.
+//! Whatever fails before the roles ends the process with one line and exit code 2.
+
+mod handover;
+pub(crate) mod log;
+mod problem;
+mod process;
+mod role;
+mod rooms;
+
+use std::sync::Arc;
+
+use throng_core::{Clock, Ids, Shutdown, Trigger, sign::Keys};
+use throng_db::Migration;
+use throng_queue::Schedule;
+
+use crate::{
+    App, Config, Site,
+    app::AtStart,
+    command,
+    ctx::Started,
+    task,
+    web::{assets::Assets, door::Door},
+};
+
+pub(crate) use handover::Handover;
+pub use problem::StartError;
+pub(crate) use process::{Process, run};
+pub use role::{ROLES, Role};
+pub(crate) use rooms::{Rooms, check_data, claim_ids, of_room, open_db};
+
+/// Everything that the roles and commands of a process work with.
+pub(crate) struct Works {
+    pub(crate) door: Arc<Door>,
+    pub(crate) tasks: Vec<task::Kind>,
+    pub(crate) schedules: Vec<Schedule>,
+    /// Keeps the site from being asked to stop, where nobody will.
+    pub(crate) kept: Option<Trigger>,
+}
+
+/// What is asked for in addition to a config.
+pub(crate) struct Means {
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) handover: Option<Handover>,
+}
+
+/// Whether migrations that are missing are applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Migrate {
+    Apply,
+    Refuse,
+}
+
+impl App {
+    /// The tables of the rooms, then the site's own.
+    pub(crate) fn all_migrations(&self) -> Vec<&'static [Migration]> {
+        let mut all = vec![throng_db::outbox::MIGRATIONS, throng_queue::MIGRATIONS];
+        all.extend(&self.migrations);
+        all
+    }
+
+    /// Opens the rooms and puts the site together. Gives what is left to do at start as well.
+    pub(crate) async fn open(
+        self,
+        config: Config,
+        means: Means,
+        migrate: Migrate,
+    ) -> Result<(Works, Vec<AtStart>), StartError> {
+        let program = self.name;
+        let migrations = self.all_migrations();
+        let rooms = Rooms::open(&config, &means.clock).await?;
+        rooms.migrate(program, &migrations, migrate).await?;
+
+        let keys = config.secret_key_fallbacks.iter();
+        let keys = keys
+            .fold(Keys::new(config.secret_key.reveal()), |keys, old| keys.fallback(old.reveal()));
+        let site = Site(Arc::new(Started {
+            config,
+            keys,
+            db: rooms.db,
+            queue: rooms.queue,
+            bus: rooms.bus,
+            clock: means.clock,
+            ids: means.ids,
+            assets: Assets::new(&self.assets),
+            provided: self.provided,
+            accounts: self.accounts,
+            shutdown: means.shutdown,
+            handover: means.handover,
+        }));
+        let door = Arc::new(Door::new(self.router, site, self.rules));
+        let works = Works { door, tasks: self.tasks, schedules: self.schedules, kept: None };
+        Ok((works, self.at_start))
+    }
+
+    pub(crate) fn take_command(&mut self, name: &str) -> Option<command::Own> {
+        let at = self.commands.iter().position(|command| command.name == name)?;
+        Some(self.commands.swap_remove(at))
+    }
+}

@@ -1,0 +1,107 @@
+//! The roles that a process can play. Another role is another row.
+
+use std::{net::TcpListener, pin::Pin, sync::Arc};
+
+use throng_core::Shutdown;
+use throng_db::outbox::{Delivery, Relay};
+use throng_queue::{Worker, WorkerConfig};
+
+use super::Works;
+use crate::{Result, web};
+
+/// A part of the site that can run in a process of its own: `boxoffice worker`.
+pub struct Role {
+    /// Its name, which is also its command.
+    pub name: &'static str,
+    /// What it does, for `--help`.
+    pub about: &'static str,
+    pub(crate) listens: bool,
+    pub(crate) play: fn(Duty) -> Pin<Box<dyn Future<Output = Result> + Send>>,
+}
+
+/// What a role gets to work with. It returns once `shutdown` was asked for and its work is done.
+pub(crate) struct Duty {
+    pub(crate) works: Arc<Works>,
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Every role, in the order in which they start.
+pub const ROLES: &[Role] = &[
+    Role {
+        name: "web",
+        about: "Answer visitors",
+        listens: true,
+        play: |duty| Box::pin(play_web(duty)),
+    },
+    Role {
+        name: "worker",
+        about: "Run tasks and schedules",
+        listens: false,
+        play: |duty| Box::pin(play_worker(duty)),
+    },
+];
+
+async fn play_web(duty: Duty) -> Result {
+    let Some(listener) = duty.listener else {
+        return Err(crate::Error::internal("the web role was started without a socket"));
+    };
+    web::serve(listener, Arc::clone(&duty.works.door), duty.shutdown).await
+}
+
+async fn play_worker(duty: Duty) -> Result {
+    let worker = duty.works.worker(WorkerConfig::default()).run(duty.shutdown.clone());
+    let relay = duty.works.relay().run(duty.shutdown);
+    let (worked, ()) = tokio::join!(worker, relay);
+    worked?;
+    Ok(())
+}
+
+impl Works {
+    /// A worker that knows all tasks and schedules of the site.
+    pub(crate) fn worker(&self, mut wants: WorkerConfig) -> Worker {
+        let site = self.door.site();
+        let config = site.config();
+        wants.concurrency = config.concurrency;
+        wants.drain = config.web.drain;
+        wants.queues = if config.queues.is_empty() {
+            let mut queues: Vec<String> =
+                self.tasks.iter().map(|kind| kind.queue.to_owned()).collect();
+            queues.push(throng_queue::DEFAULT_QUEUE.to_owned());
+            queues.sort_unstable();
+            queues.dedup();
+            queues
+        } else {
+            config.queues.clone()
+        };
+        let mut worker = Worker::new(site.0.queue.0.clone()).config(wants);
+        for kind in &self.tasks {
+            let (site, run) = (site.clone(), kind.run);
+            worker = worker.on(kind.name, kind.policy, move |delivery| run(site.clone(), delivery));
+        }
+        for schedule in &self.schedules {
+            worker = worker.schedule(schedule.clone());
+        }
+        worker
+    }
+}
+
+impl Works {
+    /// Hands on what transactions left in the outbox.
+    pub(crate) fn relay(&self) -> Relay<impl FnMut(Delivery) -> Delivering + Send + use<>> {
+        let site = self.door.site();
+        let bus = site.0.bus.clone();
+        Relay::new(site.0.db.clone(), move |delivery| -> Delivering {
+            let bus = bus.clone();
+            Box::pin(async move { bus.deliver(delivery).await })
+        })
+    }
+}
+
+type Delivering = Pin<Box<dyn Future<Output = Result> + Send>>;
+
+impl std::fmt::Debug for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Role").field("name", &self.name).finish_non_exhaustive()
+    }
+}

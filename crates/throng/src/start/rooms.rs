@@ -1,0 +1,87 @@
+//! Opens the rooms that the config names, and says so: one line a room, secrets hidden.
+
+use std::{fs, io, path::Path};
+
+use throng_core::{Clock, EngineUrl, Ids};
+use throng_db::{Db, Migration};
+
+use super::{Migrate, StartError};
+use crate::{Bus, Config, task::Queue};
+
+/// The open rooms.
+pub(crate) struct Rooms {
+    pub(crate) db: Db,
+    pub(crate) queue: Queue,
+    pub(crate) bus: Bus,
+}
+
+impl Rooms {
+    pub(crate) async fn open(config: &Config, clock: &Clock) -> Result<Self, StartError> {
+        let db = open_db(config, clock).await?;
+        let queue =
+            throng_queue::Queue::open(&config.queue.reveal(), db.clone(), clock.clone()).await;
+        let queue = Queue(queue.map_err(|error| of_room("queue.url", error))?);
+        let options = throng_bus::Config { clock: clock.clone(), ..Default::default() };
+        let bus = options.open(&config.bus.reveal()).await;
+        let bus = Bus(bus.map_err(|error| of_room("bus.url", error))?);
+        Ok(Self { db, queue, bus })
+    }
+
+    /// Applies what is missing, or refuses to go on without it.
+    pub(crate) async fn migrate(
+        &self,
+        program: &'static str,
+        all: &[&[Migration]],
+        migrate: Migrate,
+    ) -> Result<(), StartError> {
+        let of_db = |error| of_room("database.url", error);
+        if migrate == Migrate::Apply {
+            let _ = self.db.migrate(all).await.map_err(of_db)?;
+            return Ok(());
+        }
+        let names = self.db.pending(all).await.map_err(of_db)?;
+        if names.is_empty() { Ok(()) } else { Err(StartError::Pending { program, names }) }
+    }
+}
+
+/// One line a room.
+pub(crate) fn announce(config: &Config) {
+    let line = |room, engine: &EngineUrl| {
+        tracing::info!(room, %engine, "{room} is {engine}");
+    };
+    line("database", &config.database);
+    line("cache", &config.cache);
+    line("queue", &config.queue);
+    line("bus", &config.bus);
+    line("mail", &config.mail);
+}
+
+pub(crate) async fn open_db(config: &Config, clock: &Clock) -> Result<Db, StartError> {
+    let options = throng_db::Config { clock: clock.clone(), ..throng_db::Config::default() };
+    let db = Db::open_with(&config.database, options).await;
+    db.map_err(|error| of_room("database.url", error))
+}
+
+pub(crate) fn of_room(
+    key: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> StartError {
+    StartError::Room { key, source: Box::new(source) }
+}
+
+/// Makes the data folder and checks that files can be written there.
+pub(crate) fn check_data(path: &Path) -> Result<(), StartError> {
+    let check = || -> io::Result<()> {
+        fs::create_dir_all(path)?;
+        let probe = path.join(format!(".probe-{}", std::process::id()));
+        fs::write(&probe, b"")?;
+        fs::remove_file(&probe)
+    };
+    check().map_err(|source| StartError::Data { path: path.to_owned(), source })
+}
+
+/// Takes a node number for the ids of this process.
+pub(crate) fn claim_ids(config: &Config, clock: &Clock) -> Result<Ids, StartError> {
+    let ids = Ids::claim(&config.data.join("ids"), config.id_nodes.clone(), clock.clone());
+    ids.map_err(|error| of_room("ids.nodes", error))
+}

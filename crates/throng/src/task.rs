@@ -1,0 +1,175 @@
+//! Work for later: the task trait that authors implement, and the queue as a context offers it.
+
+use std::{future::Future, ops::Deref, pin::Pin, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use throng_db::Tx;
+use throng_queue::{Delivery, Message, Outcome, Policy, TaskId};
+
+use crate::{Ctx, ErrorKind, Result, Site};
+
+/// A kind of task: its fields are the arguments, [`Task::run`] is the work.
+///
+/// A task runs at least once: after a crash it runs again, so the work must bear repetition. One
+/// that fails is tried again with growing waits, unless its error says that it would be refused
+/// again ([`Error::refused`](crate::Error::refused), not found…); then it goes to the dead letters.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use throng::{Ctx, Result, Task};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct MailTicket {
+///     order: i64,
+/// }
+///
+/// impl Task for MailTicket {
+///     const NAME: &'static str = "mail_ticket";
+///
+///     async fn run(self, cx: Ctx) -> Result {
+///         tracing::info!(order.id = self.order, "mailing order {}", self.order);
+///         Ok(())
+///     }
+/// }
+///
+/// # fn app() -> throng::App { throng::App::new("shop").task::<MailTicket>() }
+/// async fn buy(cx: Ctx) -> Result {
+///     use sea_orm::TransactionSession as _;
+///
+///     let tx = cx.db.begin().await?;
+///     // … the order is written with `&tx` …
+///     cx.queue.push_in(&tx, MailTicket { order: 7 }).await?;
+///     tx.commit().await?; // the task exists if, and only if, the order does
+///     Ok(())
+/// }
+/// ```
+pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name under which it travels and stands in logs. Never change it while tasks wait.
+    const NAME: &'static str;
+    /// The queue it waits in.
+    const QUEUE: &'static str = throng_queue::DEFAULT_QUEUE;
+
+    /// How often it is tried, with which waits, and how long it may take.
+    #[must_use]
+    fn policy() -> Policy {
+        Policy::default()
+    }
+
+    /// Does the work.
+    fn run(self, cx: Ctx) -> impl Future<Output = Result> + Send;
+}
+
+/// The queue as a context offers it: takes [`Task`]s. Everything else is the room's own
+/// [`throng_queue::Queue`], to which this dereferences.
+#[derive(Clone, Debug)]
+pub struct Queue(pub(crate) throng_queue::Queue);
+
+impl Queue {
+    /// Has a worker run `task` soon.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn push<T: Task>(&self, task: T) -> Result<TaskId> {
+        Ok(self.0.push(message(&task)?).await?)
+    }
+
+    /// Has a worker run `task` if, and only if, `tx` commits.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn push_in<T: Task>(&self, tx: &Tx, task: T) -> Result<TaskId> {
+        Ok(self.0.push_in(tx, message(&task)?).await?)
+    }
+
+    /// Has a worker run `task` once `delay` has passed.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn push_after<T: Task>(&self, delay: Duration, task: T) -> Result<TaskId> {
+        Ok(self.0.push(message(&task)?.delay(delay)).await?)
+    }
+
+    /// Has a worker run `task` once `delay` has passed if, and only if, `tx` commits.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn push_after_in<T: Task>(
+        &self,
+        tx: &Tx,
+        delay: Duration,
+        task: T,
+    ) -> Result<TaskId> {
+        Ok(self.0.push_in(tx, message(&task)?.delay(delay)).await?)
+    }
+
+    /// Pushes a [`Message`], such as one made by [`message`] or for a worker in another language.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn send(&self, message: Message) -> Result<TaskId> {
+        Ok(self.0.push(message).await?)
+    }
+
+    /// Pushes a [`Message`] if, and only if, `tx` commits.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn send_in(&self, tx: &Tx, message: Message) -> Result<TaskId> {
+        Ok(self.0.push_in(tx, message).await?)
+    }
+}
+
+impl Deref for Queue {
+    type Target = throng_queue::Queue;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// The message of a task, for what only a [`Message`] can say: a unique key, a priority, an expiry.
+/// [`Queue::send`] and [`Queue::send_in`] push it.
+///
+/// # Errors
+/// When the task's fields are not JSON.
+pub fn message<T: Task>(task: &T) -> Result<Message> {
+    let policy = T::policy();
+    let message = Message::new(T::NAME, task)?.queue(T::QUEUE);
+    let message = message.time_limits(policy.soft_limit, policy.hard_limit);
+    Ok(if policy.is_at_most_once { message.at_most_once() } else { message })
+}
+
+/// A registered kind of task, without its type.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) queue: &'static str,
+    pub(crate) policy: Policy,
+    /// Turns arguments from a command line into the message, if they fit.
+    pub(crate) read: fn(Value) -> Result<Message>,
+    pub(crate) run: fn(Site, Delivery) -> Pin<Box<dyn Future<Output = Outcome> + Send>>,
+}
+
+impl Kind {
+    pub(crate) fn of<T: Task>() -> Self {
+        Self {
+            name: T::NAME,
+            queue: T::QUEUE,
+            policy: T::policy(),
+            read: |arguments| message(&serde_json::from_value::<T>(arguments)?),
+            run: |site, delivery| Box::pin(run::<T>(site, delivery)),
+        }
+    }
+}
+
+async fn run<T: Task>(site: Site, delivery: Delivery) -> Outcome {
+    let task: T = match delivery.arguments() {
+        Ok(task) => task,
+        Err(error) => return Outcome::dead(error),
+    };
+    match task.run(site.ctx()).await {
+        Ok(()) => Outcome::done(),
+        Err(error) if error.kind() == ErrorKind::Refuse => Outcome::dead(error),
+        Err(error) => Outcome::Retry { reason: error.to_string(), after: error.retry_after() },
+    }
+}
