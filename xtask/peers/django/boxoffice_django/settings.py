@@ -71,7 +71,12 @@ TEMPLATES = [
     }
 ]
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 CACHE_FRAGMENTS = os.environ.get("THRONG_BENCH_FRAGMENTS") == "1"
 
 AUTH_USER_MODEL = "boxoffice_django.User"

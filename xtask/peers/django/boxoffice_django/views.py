@@ -19,9 +19,8 @@ from django.views.decorators.http import require_POST
 
 from .models import Comment, Event, Facet, Hold, Order, Seats, Ticket, new_id, now_ms
 
-FRONT_EVENTS = 24
-FRONT_TOPICS = 24
-FRONT_COUNTRIES = 24
+FRONT_EVENTS = 17
+FRONT_FACETS = 18
 MORE_EVENTS = 4
 COMMENTS = 20
 MOST_SEATS = 8
@@ -38,13 +37,14 @@ def front_body():
     coming = Event.objects.filter(status=Event.PUBLISHED, starts_on__gte=today)
     events = list(coming.select_related("seats").order_by("starts_on", "id")[:FRONT_EVENTS])
     facets = Facet.objects.order_by("-events", "name")
+    titles = [("topic", "By topic", 1), ("city", "By city", 3), ("country", "By country", 2)]
     context = {
         "lead": standing(events[0], today) if events else None,
         "posters": [standing(event, today) for event in events[1:9]],
         "later": [standing(event, today) for event in events[9:]],
-        "topics": facets.filter(kind=1)[:FRONT_TOPICS],
-        "countries": facets.filter(kind=2)[:FRONT_COUNTRIES],
-        "total": coming.count(),
+        "facets": [
+            (name, title, facets.filter(kind=kind)[:FRONT_FACETS]) for name, title, kind in titles
+        ],
     }
     return render_to_string("parts/front.html", context)
 

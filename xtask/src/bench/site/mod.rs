@@ -184,7 +184,7 @@ impl Bench {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let mut gunicorn = self.theirs(&self.python.with_file_name("gunicorn"));
         gunicorn.args(["--workers", &workers.to_string(), "--bind", &format!("127.0.0.1:{port}")]);
-        gunicorn.args(WORKER).arg("boxoffice_django.wsgi");
+        gunicorn.args(WORKER).args(["--no-control-socket", "boxoffice_django.wsgi"]);
         gunicorn.env("THRONG_BENCH_FRAGMENTS", if caches_parts { "1" } else { "0" });
         let log = format!("django-{}.log", if caches_parts { "caching" } else { "plain" });
         Server::start(&mut gunicorn, port, "/", &self.folder.join(log))

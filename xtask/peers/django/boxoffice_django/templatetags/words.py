@@ -16,6 +16,11 @@ def thousands(number):
 
 
 @register.filter
+def spaced(names):
+    return names.replace(",", ", ")
+
+
+@register.filter
 def days(event):
     return words.days(event.starts_on, event.ends_on)
 
