@@ -123,7 +123,7 @@ impl Bench<'_> {
         self.engine.push(&many).await.unwrap();
         let mut claimed = self.claim(5).await;
         let lost = claimed.pop().unwrap();
-        self.end(&[lost.clone()], Verdict::Done(Value::Null)).await;
+        self.end(std::slice::from_ref(&lost), Verdict::Done(Value::Null)).await;
         claimed.push(lost);
         let ended: Vec<Ended> = claimed.iter().map(|c| done(c, json!(null))).collect();
         let recorded = self.engine.settle(&ended).await.unwrap();

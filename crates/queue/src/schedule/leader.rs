@@ -28,6 +28,10 @@ pub(crate) async fn lead(
             () = shutdown.requested() => {}
         }
     }
+    // A lease of no length: whoever asks next leads.
+    if let Err(error) = queue.engine().lead(ROLE, &holder, Duration::ZERO).await {
+        tracing::debug!(error = ?error, "cannot give up the schedules: {error}");
+    }
 }
 
 /// One look at every schedule; how long until the next.

@@ -4,7 +4,7 @@
 //! a transaction. Times are the clock's, so machines that share a database need clocks within a
 //! second or so of each other; leases are seconds long.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::{
@@ -15,6 +15,7 @@ use throng_core::Clock;
 use throng_db::{Db, Tx};
 use tokio::sync::watch;
 
+use self::push::Gather;
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
@@ -33,7 +34,8 @@ pub use schema::MIGRATIONS;
 pub struct Database {
     db: Db,
     clock: Clock,
-    signals: std::sync::Arc<Signals>,
+    signals: Arc<Signals>,
+    gather: Arc<Gather>,
     keep: Duration,
 }
 
@@ -42,7 +44,7 @@ impl Database {
     #[must_use]
     pub fn new(db: Db, clock: Clock) -> Self {
         let keep = Duration::from_secs(3600);
-        Self { db, clock, signals: Default::default(), keep }
+        Self { db, clock, signals: Arc::default(), gather: Arc::default(), keep }
     }
 
     /// Keeps the records of finished tasks for this long; an hour unless set. Dead letters stay

@@ -24,7 +24,7 @@ impl Database {
             .value(s::HOLDER, holder)
             .value(s::UNTIL_MS, until_ms)
             .and_where(Expr::col(s::NAME).eq(role))
-            .and_where(Expr::col(s::HOLDER).eq(holder).or(Expr::col(s::UNTIL_MS).lt(now_ms)));
+            .and_where(Expr::col(s::HOLDER).eq(holder).or(Expr::col(s::UNTIL_MS).lte(now_ms)));
         if self.db.execute(&keep).await?.rows_affected() == 1 {
             return Ok(true);
         }

@@ -1,0 +1,147 @@
+//! A worker process that is killed loses nothing.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use throng_core::{Clock, Shutdown};
+use throng_db::Db;
+use throng_queue::{
+    Delivery, Filter, MIGRATIONS, Message, Outcome, Policy, Queue, State, TaskId, Worker,
+    WorkerConfig,
+};
+
+/// The worker process: this test binary, started by the tests below.
+#[tokio::test]
+async fn child() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let db = Db::sqlite(path).await.unwrap();
+    let queue = Queue::database(db.clone(), Clock::system());
+    let config = WorkerConfig { concurrency: 20, ..WorkerConfig::default() };
+    let worker = Worker::new(queue)
+        .config(config)
+        .on("note", Policy::default(), move |delivery: Delivery| {
+            let db = db.clone();
+            async move {
+                let id = delivery.id().to_string();
+                let insert = "INSERT INTO run (id) VALUES (?)";
+                let insert = Statement::from_sql_and_values(DbBackend::Sqlite, insert, [id.into()]);
+                match db.execute_raw(insert).await {
+                    Ok(_) => Outcome::done(),
+                    Err(error) => Outcome::retry(error),
+                }
+            }
+        })
+        .on("poison", Policy::default(), |_: Delivery| async { die() });
+    let (_trigger, shutdown) = Shutdown::pair();
+    worker.run(shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_the_middle_of_a_thousand_tasks_loses_none() {
+    let (folder, db, queue) = site().await;
+    let path = folder.path().join("site.db");
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        let messages = (0..100).map(|_| Message::new("note", ()).unwrap()).collect();
+        ids.extend(queue.push_all(messages).await.unwrap());
+    }
+    let mut first = start(&path);
+    wait_for(|| async { runs(&db).await.len() > 200 }).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let done = count(&queue, State::Done).await;
+    assert!(done < 1000, "the worker was killed too late to show anything");
+    let mut second = start(&path);
+    wait_for(|| async {
+        count(&queue, State::Done).await + count(&queue, State::Dead).await >= 1000
+    })
+    .await;
+    second.kill().unwrap();
+    second.wait().unwrap();
+    // The checker follows every id that a push acknowledged.
+    let runs = runs(&db).await;
+    for id in &ids {
+        let record = queue.find(id).await.unwrap();
+        assert_eq!(record.state, State::Done, "{id}: {:?}", record.reason);
+        assert!(runs.contains_key(id), "{id} is done and never ran");
+    }
+    let twice = runs.values().filter(|times| **times > 1).count();
+    assert!(twice < 400, "only what the dead worker held runs twice, not {twice}");
+}
+
+#[tokio::test]
+async fn a_task_that_kills_its_worker_three_times_is_a_dead_letter() {
+    let (folder, _db, queue) = site().await;
+    let path = folder.path().join("site.db");
+    let id = queue.push(Message::new("poison", ()).unwrap()).await.unwrap();
+    for _ in 0..3 {
+        let mut worker = start(&path);
+        worker.wait().unwrap();
+    }
+    let good = queue.push(Message::new("note", ()).unwrap()).await.unwrap();
+    let mut worker = start(&path);
+    wait_for(|| async { queue.find(&id).await.unwrap().state == State::Dead }).await;
+    wait_for(|| async { queue.find(&good).await.unwrap().state == State::Done }).await;
+    assert!(worker.try_wait().unwrap().is_none(), "the fourth worker lives");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let record = queue.find(&id).await.unwrap();
+    assert_eq!(record.crashes, 3);
+    assert!(record.reason.unwrap().contains("workers died"));
+}
+
+async fn site() -> (tempfile::TempDir, Db, Queue) {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::sqlite(folder.path().join("site.db")).await.unwrap();
+    let _ = db.migrate(&[MIGRATIONS]).await.unwrap();
+    db.execute_unprepared("CREATE TABLE run (id varchar(50))").await.unwrap();
+    let queue = Queue::database(db.clone(), Clock::system());
+    (folder, db, queue)
+}
+
+fn start(path: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["crash::child", "--exact"])
+        .env(CHILD, path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn die() -> Outcome {
+    std::process::abort()
+}
+
+/// How often each task ran.
+async fn runs(db: &Db) -> HashMap<TaskId, u32> {
+    let select = Statement::from_string(DbBackend::Sqlite, "SELECT id FROM run");
+    let mut runs = HashMap::new();
+    for row in db.query_all_raw(select).await.unwrap() {
+        let id: String = row.try_get_by_index(0).unwrap();
+        *runs.entry(id.into()).or_default() += 1;
+    }
+    runs
+}
+
+async fn count(queue: &Queue, state: State) -> u64 {
+    let filter = Filter { state: Some(state), limit: 5000, ..Filter::default() };
+    queue.list(&filter).await.unwrap().len() as u64
+}
+
+async fn wait_for<F: Future<Output = bool>>(holds: impl Fn() -> F) {
+    for _ in 0..2400 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it did not come about in two minutes");
+}
+
+const CHILD: &str = "THRONG_QUEUE_TEST_CHILD";

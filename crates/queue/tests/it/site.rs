@@ -1,0 +1,82 @@
+//! A site's database with a queue in it, and a worker on it that can be stopped.
+
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait;
+use tempfile::TempDir;
+use throng_core::{Clock, Hand, Shutdown, Trigger};
+use throng_db::Db;
+use throng_queue::{
+    MIGRATIONS, Message, Queue, Record, Report, TaskId, Worker, engine::database::Database,
+};
+use tokio::task::JoinHandle;
+
+/// A new database, a queue in it, and a clock that the test moves.
+pub(crate) struct Site {
+    pub(crate) db: Db,
+    pub(crate) queue: Queue,
+    pub(crate) hand: Hand,
+    pub(crate) clock: Clock,
+    _folder: TempDir,
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        Self::at(START_MS).await
+    }
+
+    pub(crate) async fn at(now_ms: i64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::sqlite(folder.path().join("site.db")).await.unwrap();
+        let _ = db.migrate(&[MIGRATIONS]).await.unwrap();
+        db.execute_unprepared("CREATE TABLE note (text varchar(50))").await.unwrap();
+        let (clock, hand) = Clock::manual(now_ms);
+        // Tests move the clock by weeks and still want to see what finished.
+        let keep = Duration::from_secs(365 * 86_400);
+        let engine = Database::new(db.clone(), clock.clone()).keep(keep);
+        let queue = Queue::with_engine(engine, clock.clone());
+        Self { db, queue, hand, clock, _folder: folder }
+    }
+
+    pub(crate) async fn push(&self, message: Message) -> TaskId {
+        self.queue.push(message).await.unwrap()
+    }
+
+    /// Moves the clock in small steps until the task is as `fits` says, and gives its record.
+    pub(crate) async fn until(&self, id: &TaskId, fits: impl Fn(&Record) -> bool) -> Record {
+        for _ in 0..20_000 {
+            let record = self.queue.find(id).await.unwrap();
+            if fits(&record) {
+                return record;
+            }
+            self.hand.advance(Duration::from_millis(100));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let record = self.queue.find(id).await.unwrap();
+        panic!("task {id} stays {}: {:?}", record.state, record.reason);
+    }
+}
+
+/// A worker in the background.
+pub(crate) struct Running {
+    stop: Trigger,
+    worker: JoinHandle<throng_queue::Result<Report>>,
+}
+
+impl Running {
+    pub(crate) fn start(worker: Worker) -> Self {
+        let (stop, shutdown) = Shutdown::pair();
+        Self { stop, worker: tokio::spawn(worker.run(shutdown)) }
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.request();
+    }
+
+    pub(crate) async fn stop(self) -> Report {
+        self.stop.request();
+        self.worker.await.unwrap().unwrap()
+    }
+}
+
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
