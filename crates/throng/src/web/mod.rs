@@ -24,8 +24,8 @@ pub use axum::{
     Router,
     body::Body,
     extract::{
-        FromRef, FromRequest, FromRequestParts, MatchedPath, OriginalUri, Path, Query, Request,
-        State,
+        ConnectInfo, FromRef, FromRequest, FromRequestParts, MatchedPath, OriginalUri, Path, Query,
+        Request, State,
     },
     handler::Handler,
     response::{
@@ -35,7 +35,7 @@ pub use axum::{
     routing::{MethodRouter, any, delete, get, get_service, head, patch, post, put},
 };
 pub use bytes::Bytes;
-pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request};
 
 pub use assets::Asset;
 pub use flash::{Level, Message};

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::TcpListener, pin::pin, sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::{body::Body, extract::ConnectInfo};
 use futures_util::FutureExt;
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -83,8 +83,12 @@ async fn connection(
     header_timeout: Duration,
 ) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request: Request<Incoming>| {
+    let client = stream.peer_addr().ok().map(ConnectInfo);
+    let service = service_fn(|mut request: Request<Incoming>| {
         let door = Arc::clone(&door);
+        if let Some(client) = client {
+            request.extensions_mut().insert(client);
+        }
         async move { Ok::<_, Infallible>(door.answer(request.map(Body::new)).await) }
     });
     let mut http = http1::Builder::new();
