@@ -1,1 +1,58 @@
-//! x
+//! A cache in which an expiry costs one load: single flight, soft expiry, and set on write.
+//!
+//! ```
+//! use std::time::Duration;
+//! use throng_cache::Cache;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let cache = Cache::memory();
+//! let load = || async { Ok::<_, std::io::Error>("<h1>Tonight</h1>".to_owned()) };
+//!
+//! // Loads once, however many ask; served for a minute, then served while one loads it anew.
+//! let page = cache.fetch("front", Duration::from_secs(60), load).await?;
+//! assert_eq!(page, "<h1>Tonight</h1>");
+//!
+//! // Whoever writes, sets: then nobody ever has to load.
+//! cache.set("front", &"<h1>Sold out</h1>".to_owned(), Duration::from_secs(60)).await?;
+//! let page: Option<String> = cache.get("front").await?;
+//! assert_eq!(page.as_deref(), Some("<h1>Sold out</h1>"));
+//! # Ok::<(), throng_cache::Error>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Values live in this process, typed, bounded by bytes and chosen by S3-FIFO. With a shared engine
+//! behind, this process keeps copies for a second ([`Config::near_ms`]) and the engine decides who
+//! loads, so that an expiry costs one load in all processes together. What a value goes through is
+//! drawn at [`Life`].
+//!
+//! | URL | needs | survives a restart | shared between processes | cannot promise |
+//! |---|---|---|---|---|
+//! | `memory:` (`max_bytes`) | nothing | no | no | one load among several processes |
+//!
+//! **Promised:** a load's failure is never stored; a load that was overtaken by a `set` or `delete`
+//! is not stored; a caller that goes away breaks off nobody else's load; a value with a lower
+//! [version](Life::version) never takes the place of one that is there. **Not promised:** that
+//! anything stays. A cache may forget everything at any time, and a page must do without.
+
+mod cache;
+mod config;
+pub mod conformance;
+mod core;
+pub mod engine;
+mod error;
+mod fetch;
+mod life;
+mod metrics;
+mod sealed;
+mod store;
+mod tags;
+mod value;
+
+pub use cache::Cache;
+pub use config::Config;
+pub use engine::{Engine, Memory};
+pub use error::{Error, Failure, Kind, Result};
+pub use life::Life;
+pub use metrics::Stats;
+pub use value::Cacheable;

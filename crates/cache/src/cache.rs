@@ -1,0 +1,282 @@
+//! The handle: opening, plain reads and writes, tags, counters.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    Cacheable, Config, Engine, Error, Life, Result, Stats,
+    core::Core,
+    engine::Span,
+    value::{self, Value},
+};
+
+/// A cache. Clones share one.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+/// What the clones share: the cache itself and the loads that it has running, which end with it.
+struct Inner {
+    core: Arc<Core>,
+    loads: Mutex<JoinSet<()>>,
+}
+
+pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Cache {
+    let core = Arc::new(Core::new(config, far));
+    Cache { inner: Arc::new(Inner { core, loads: Mutex::default() }) }
+}
+
+impl Cache {
+    /// Opens the embedded engine: in this process, nothing to install.
+    #[must_use]
+    pub fn memory() -> Self {
+        Config::default().memory()
+    }
+
+    /// Opens the engine that `url` names: `memory:`, or `memory:?max_bytes=8388608`.
+    ///
+    /// # Errors
+    /// [`Error::Url`] when the URL is wrong or names an engine that this build does not open.
+    pub async fn open(url: &str) -> Result<Self> {
+        Config::default().open(url).await
+    }
+
+    /// Uses an engine of your own; it must pass [`conformance::exercise`](crate::conformance).
+    #[must_use]
+    pub fn with_engine(engine: impl Engine) -> Self {
+        Config::default().with_engine(engine)
+    }
+
+    /// The name of the engine: `memory`.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        self.core().far.as_ref().map_or("memory", |far| far.name())
+    }
+
+    /// Whether other processes that open the same URL share the values.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.core().far.as_ref().is_some_and(|far| far.is_shared())
+    }
+
+    /// The value under `key` while it is fresh. Loads nothing; see [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    /// [`Error::Value`] when it is not a `T`; [`Error::Engine`].
+    pub async fn get<T: Cacheable>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
+        self.core().get(key.as_ref()).await
+    }
+
+    /// Stores `value` for `life`, over whatever is there. A loader that is under way for the key
+    /// comes too late: what it brings is not stored.
+    ///
+    /// With a [version](Life::version) the value yields to one that has a higher version. Tells
+    /// whether the value was stored.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when the value cannot be written as JSON; [`Error::Engine`].
+    pub async fn set<T: Cacheable>(
+        &self,
+        key: impl AsRef<str>,
+        value: &T,
+        life: impl Into<Life>,
+    ) -> Result<bool> {
+        self.core().set(key.as_ref(), value, &life.into()).await
+    }
+
+    /// Deletes; tells whether there was something. Where you know the new value, [`set`](Self::set)
+    /// it instead, and nobody has to load it.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub async fn delete(&self, key: impl AsRef<str>) -> Result<bool> {
+        self.core().delete(key.as_ref()).await
+    }
+
+    /// Expires every value that has `tag`, however many those are.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub async fn expire_tag(&self, tag: &str) -> Result<()> {
+        self.core().expire_tag(tag).await
+    }
+
+    /// Sets the counter under `key`. Counters do not go below zero.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub async fn set_count(&self, key: impl AsRef<str>, count: i64, ttl: Duration) -> Result<()> {
+        self.core().set_count(key.as_ref(), count, ttl).await
+    }
+
+    /// Adds to the counter under `key` and tells the sum. `None`, and nothing is counted, when it
+    /// is not there: then whoever knows the truth sets it with [`set_count`](Self::set_count).
+    ///
+    /// # Errors
+    /// [`Error::Value`] when there is something else under the key; [`Error::Engine`].
+    pub async fn add(&self, key: impl AsRef<str>, by: i64) -> Result<Option<i64>> {
+        self.core().add(key.as_ref(), by).await
+    }
+
+    /// The counter under `key`.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub async fn count(&self, key: impl AsRef<str>) -> Result<Option<i64>> {
+        self.core().count(key.as_ref()).await
+    }
+
+    /// Forgets everything that this process holds. A shared engine keeps what it has.
+    pub fn forget(&self) {
+        self.core().near.clear();
+    }
+
+    /// What the cache has done and holds.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core().stats()
+    }
+
+    /// Waits for the loads that are under way. New ones may still begin.
+    ///
+    /// Call it when shutting down, so that what was loaded for others is not thrown away. Dropping
+    /// the last clone stops the loads instead.
+    pub async fn settle(&self) {
+        let mut loads = std::mem::take(&mut *self.loads());
+        while loads.join_next().await.is_some() {}
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
+    /// Runs a load that belongs to the cache and not to the caller that asked first.
+    pub(crate) fn spawn(&self, load: impl Future<Output = ()> + Send + 'static) {
+        let mut loads = self.loads();
+        while loads.try_join_next().is_some() {}
+        loads.spawn(load);
+    }
+
+    fn loads(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.inner.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("engine", &self.engine()).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    async fn get<T: Cacheable>(&self, key: &str) -> Result<Option<T>> {
+        let now_ms = self.near.now_ms();
+        let near = self.near.get(key).filter(|entry| !entry.is_expired_by_tag());
+        if let Some(entry) = near.filter(|entry| now_ms < entry.fresh_until_ms) {
+            self.meters.hits.count();
+            return value::read(key, &entry.value).map(Some);
+        }
+        self.meters.misses.count();
+        let Some(far) = &self.far else {
+            return Ok(None);
+        };
+        let found = far.get(&[key]).await?.pop().flatten();
+        let Some(item) = found else {
+            return Ok(None);
+        };
+        match self.copy::<T>(key, item).await.filter(|copy| copy.is_fresh) {
+            Some(copy) => value::read(key, &copy.entry.value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn set<T: Cacheable>(&self, key: &str, value: &T, life: &Life) -> Result<bool> {
+        let json = value::encode(key, value)?;
+        let tags = self.tags(life.tags()?).await?;
+        let times = life.times(&self.config, is_empty(&json));
+        let mut entry = self.entry(value::hold(value.clone()), times, json.len());
+        entry.version = life.version;
+        if let Some(far) = &self.far {
+            let item = self.seal(json, times, &tags, life.version, 0);
+            let span = Span { fresh: times.ttl, stale: times.grace };
+            let stored = match life.version {
+                None => far.set(key, item, span).await.map(|()| true),
+                Some(new) => {
+                    let beats = |old: &_| self.version(old).is_some_and(|old| old > new);
+                    far.set_unless(key, item, span, &beats).await
+                }
+            };
+            if !matches!(stored, Ok(true)) {
+                // Newer or unknown: either way, what this process holds is not to be trusted.
+                self.near.remove(key);
+                return stored;
+            }
+            self.soften(&mut entry);
+        }
+        entry.tags = tags;
+        Ok(self.near.put_unless(key, entry, |old| match (old.version, life.version) {
+            (Some(old), Some(new)) => old > new,
+            _ => false,
+        }))
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool> {
+        let near = self.near.remove(key);
+        match &self.far {
+            None => Ok(near),
+            Some(far) => {
+                let deleted = far.delete(key).await;
+                // Once more: a reader may have copied the value between the two.
+                self.near.remove(key);
+                deleted
+            }
+        }
+    }
+
+    async fn set_count(&self, key: &str, count: i64, ttl: Duration) -> Result<()> {
+        let span = Span { fresh: ttl, stale: Duration::ZERO };
+        match &self.far {
+            Some(far) => far.set_count(key, count, span).await,
+            None => {
+                let times = Life::of(ttl).grace(Duration::ZERO).times(&self.config, false);
+                self.near.put(key, self.entry(value::hold(count.max(0)), times, 8));
+                Ok(())
+            }
+        }
+    }
+
+    async fn add(&self, key: &str, by: i64) -> Result<Option<i64>> {
+        if let Some(far) = &self.far {
+            return far.add(key, by).await;
+        }
+        let sum = self.near.change(key, |held: &Value| match value::read::<i64>(key, held) {
+            Ok(count) => {
+                let sum = count.saturating_add(by).max(0);
+                (value::hold(sum), Ok(sum))
+            }
+            Err(error) => (Arc::clone(held), Err(error)),
+        });
+        sum.transpose()
+    }
+
+    async fn count(&self, key: &str) -> Result<Option<i64>> {
+        let Some(far) = &self.far else {
+            return self.get(key).await;
+        };
+        let Some(item) = far.get(&[key]).await?.pop().flatten() else {
+            return Ok(None);
+        };
+        let count = std::str::from_utf8(&item.bytes).ok().and_then(|text| text.trim().parse().ok());
+        count.map(Some).ok_or_else(|| Error::value("count", key, "it is not a counter"))
+    }
+}
+
+pub(crate) fn is_empty(json: &[u8]) -> bool {
+    json == b"null"
+}

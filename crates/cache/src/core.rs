@@ -1,0 +1,176 @@
+//! What every part of a cache works on: the values in this process, the engine, and how to move
+//! values between them.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    Cacheable, Config, Engine, Result, Stats,
+    engine::{Item, Span},
+    life::Times,
+    metrics::Meters,
+    sealed::Sealed,
+    store::{Entry, Store, Tag, millis},
+    tags::Tags,
+    value::{self, Value},
+};
+
+pub(crate) struct Core {
+    pub(crate) near: Store<Value>,
+    pub(crate) far: Option<Arc<dyn Engine>>,
+    pub(crate) tags: Tags,
+    pub(crate) config: Config,
+    pub(crate) meters: Meters,
+}
+
+/// A value read from the shared engine, as an entry of this process.
+pub(crate) struct FarCopy {
+    pub(crate) entry: Entry<Value>,
+    /// Whether it is within its ttl; it may be in its grace.
+    pub(crate) is_fresh: bool,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Self {
+        let near = Store::new(config.max_bytes, config.clock.clone());
+        Self { near, far, tags: Tags::default(), config, meters: Meters::new() }
+    }
+
+    pub(crate) fn entry(&self, value: Value, times: Times, bytes: usize) -> Entry<Value> {
+        Entry::new(value, times, self.near.now_ms(), bytes as u64)
+    }
+
+    /// Shortens an entry's life in this process to what holds with a shared engine behind it.
+    pub(crate) fn soften(&self, entry: &mut Entry<Value>) {
+        let now_ms = self.near.now_ms();
+        let near_ms = i64::try_from(self.config.near_ms).unwrap_or(i64::MAX);
+        let soft_until_ms = now_ms.saturating_add(near_ms);
+        if soft_until_ms < entry.fresh_until_ms {
+            entry.fresh_until_ms = soft_until_ms;
+            // A hot key is never waited for, and no reader is more than two such times behind.
+            entry.stale_until_ms = soft_until_ms.saturating_add(near_ms).min(entry.stale_until_ms);
+        }
+        entry.early_from_ms = entry.fresh_until_ms;
+    }
+
+    pub(crate) fn seal(
+        &self,
+        json: Vec<u8>,
+        times: Times,
+        tags: &[Tag],
+        version: Option<i64>,
+        load_ms: u32,
+    ) -> Item {
+        let sealed = Sealed {
+            fresh_until_ms: self.config.clock.now_ms().saturating_add(millis(times.ttl)),
+            version,
+            load_ms,
+            tags: tags.iter().map(|tag| (tag.name.to_string(), tag.then)).collect(),
+            json: Bytes::from(json),
+        };
+        Item { bytes: sealed.seal(), flags: SEALED_FLAGS }
+    }
+
+    /// Reads what the engine gave. `None` when it is not a `T` of ours or a tag has expired it: then
+    /// it is as good as missing.
+    pub(crate) async fn copy<T: Cacheable>(&self, key: &str, item: Item) -> Option<FarCopy> {
+        let sealed = Sealed::open(item.bytes)?;
+        let value: T = match value::decode(key, &sealed.json) {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::warn!(key, %error, "the shared value of `{key}` is of another shape");
+                return None;
+            }
+        };
+        let tags = self.tags(sealed.tags.iter().map(|(name, _)| name.as_str())).await.ok()?;
+        if sealed.tags.iter().zip(&tags).any(|((_, then), tag)| *then != tag.then) {
+            return None;
+        }
+        let now_ms = self.config.clock.now_ms();
+        let left_ms = sealed.fresh_until_ms.saturating_sub(now_ms);
+        let ttl = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+        let grace = Duration::from_millis(self.config.near_ms);
+        let times = Times { ttl, grace, fail_safe: Duration::ZERO };
+        let mut entry = self.entry(value::hold(value), times, sealed.json.len());
+        entry.version = sealed.version;
+        entry.load_ms = i64::from(sealed.load_ms);
+        entry.tags = tags;
+        self.soften(&mut entry);
+        Some(FarCopy { entry, is_fresh: left_ms > 0 })
+    }
+
+    pub(crate) fn version(&self, item: &Item) -> Option<i64> {
+        Sealed::open(item.bytes.clone())?.version
+    }
+
+    /// The tags as of now. On a shared engine their generations are counters there.
+    pub(crate) async fn tags(&self, names: impl Iterator<Item = &str>) -> Result<Box<[Tag]>> {
+        let names: Vec<&str> = names.collect();
+        if let Some(far) = self.far.as_ref().filter(|_| !names.is_empty()) {
+            let keys: Vec<String> = names.iter().copied().map(tag_key).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let found = far.get(&keys).await?;
+            for ((name, key), item) in names.iter().copied().zip(keys).zip(found) {
+                let generation = match item.as_ref().and_then(generation) {
+                    Some(generation) => generation,
+                    None => self.begin_generation(&**far, key).await?,
+                };
+                self.tags.hear(name, generation);
+            }
+        }
+        Ok(names.into_iter().map(|name| self.tags.tag(name)).collect())
+    }
+
+    pub(crate) async fn expire_tag(&self, name: &str) -> Result<()> {
+        let Some(far) = &self.far else {
+            self.tags.expire(name);
+            return Ok(());
+        };
+        let key = tag_key(name);
+        let generation = match far.add(&key, 1).await? {
+            Some(generation) => u64::try_from(generation).unwrap_or(0),
+            None => self.begin_generation(&**far, &key).await?,
+        };
+        self.tags.hear(name, generation);
+        Ok(())
+    }
+
+    /// Starts a tag at a number that it cannot have had before the engine forgot it: the time.
+    async fn begin_generation(&self, far: &dyn Engine, key: &str) -> Result<u64> {
+        let start = self.config.clock.now_ms().max(0);
+        let item = Item { bytes: Bytes::from(start.to_string()), flags: 0 };
+        let span = Span { fresh: TAG_TTL, stale: Duration::ZERO };
+        if far.set_unless(key, item, span, &|_| true).await? {
+            return Ok(u64::try_from(start).unwrap_or(0));
+        }
+        let found = far.get(&[key]).await?.pop().flatten();
+        Ok(found.as_ref().and_then(generation).unwrap_or(0))
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            hits: self.meters.hits.read(),
+            stale: self.meters.stale.read(),
+            misses: self.meters.misses.read(),
+            loads: self.meters.loads.read(),
+            failures: self.meters.failures.read(),
+            evictions: self.near.evicted.load(std::sync::atomic::Ordering::Relaxed),
+            entries: self.near.len() as u64,
+            bytes: self.near.bytes(),
+        }
+    }
+}
+
+fn tag_key(name: &str) -> String {
+    format!("throng.tag.{name}")
+}
+
+fn generation(item: &Item) -> Option<u64> {
+    std::str::from_utf8(&item.bytes).ok()?.trim().parse().ok()
+}
+
+/// `th` in ASCII: not a flag of any Python client, which therefore refuses the value aloud.
+const SEALED_FLAGS: u32 = 0x7468;
+/// As long as memcached keeps anything.
+const TAG_TTL: Duration = Duration::from_secs(30 * 86_400);

@@ -1,0 +1,288 @@
+//! Values in this process, and who is loading what: the memory that every cache has.
+//!
+//! Reading a fresh value takes no lock of ours. Whatever changes a key takes the one on its
+//! flights, so that "nobody wrote in the meantime" can be said with certainty.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync};
+use throng_core::Clock;
+use tokio::sync::watch;
+
+use crate::{Error, life::Times};
+
+/// Entries bounded by bytes, and the flights that are loading some.
+pub(crate) struct Store<V> {
+    entries: sync::Cache<Arc<str>, Arc<Entry<V>>, ByBytes, DefaultHashBuilder, Evictions>,
+    flights: Mutex<HashMap<Arc<str>, Flight<V>>>,
+    clock: Clock,
+    next_flight: AtomicU64,
+    pub(crate) evicted: Arc<AtomicU64>,
+}
+
+/// A value and the times of its life, in milliseconds of the clock's elapsed time.
+pub(crate) struct Entry<V> {
+    pub(crate) value: V,
+    pub(crate) version: Option<i64>,
+    pub(crate) tags: Box<[Tag]>,
+    /// From here a lucky reader refreshes early.
+    pub(crate) early_from_ms: i64,
+    pub(crate) fresh_until_ms: i64,
+    pub(crate) stale_until_ms: i64,
+    pub(crate) kept_until_ms: i64,
+    /// How long loading took.
+    pub(crate) load_ms: i64,
+    /// Not refreshed before this: the last attempt failed.
+    pub(crate) retry_at_ms: AtomicI64,
+    pub(crate) weight: u64,
+}
+
+/// A tag's generation when a value was stored, beside the tag itself.
+pub(crate) struct Tag {
+    pub(crate) name: Arc<str>,
+    pub(crate) now: Arc<AtomicU64>,
+    pub(crate) then: u64,
+}
+
+/// One loading of one key. Whoever asks meanwhile waits for its outcome.
+struct Flight<V> {
+    id: u64,
+    /// After this it counts as crashed and another may take off. `None` trusts its [`Ticket`].
+    until_ms: Option<i64>,
+    outcome: Outcome<V>,
+}
+
+/// Tells what became of a flight: nothing yet, or its result.
+pub(crate) type Outcome<V> = watch::Receiver<Option<Result<V, Error>>>;
+
+/// What a reader who would load is told.
+pub(crate) enum Boarding<V> {
+    /// You load. Land it with the id.
+    Lead(u64, watch::Sender<Option<Result<V, Error>>>, Outcome<V>),
+    /// Another is loading; this is its outcome.
+    Join(Outcome<V>),
+}
+
+impl<V: Clone> Store<V> {
+    pub(crate) fn new(max_bytes: u64, clock: Clock) -> Self {
+        // A value larger than its shard's part could not be held, so small caches have few shards.
+        let shards = usize::try_from(max_bytes / SHARD_BYTES).unwrap_or(usize::MAX).clamp(1, 64);
+        let items = usize::try_from(max_bytes / 4_096).unwrap_or(usize::MAX).max(64);
+        let options = OptionsBuilder::new()
+            .shards(shards)
+            .estimated_items_capacity(items)
+            .weight_capacity(max_bytes)
+            .build()
+            .expect("both capacities are given");
+        let evicted = Arc::<AtomicU64>::default();
+        let evictions = Evictions(Arc::clone(&evicted));
+        let hasher = DefaultHashBuilder::default();
+        let entries = sync::Cache::with_options(options, ByBytes, hasher, evictions);
+        Self { entries, flights: Mutex::default(), clock, next_flight: AtomicU64::new(1), evicted }
+    }
+
+    /// Milliseconds on the clock that never steps back.
+    pub(crate) fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The entry, fresh or not. It may be past everything: ask it.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry<V>>> {
+        self.entries.get(key)
+    }
+
+    /// Takes off to load `key`, or joins who is loading it.
+    pub(crate) fn board(&self, key: &str, crashed_after: Option<Duration>) -> Boarding<V> {
+        let now_ms = self.now_ms();
+        let mut flights = self.flights();
+        if let Some(flight) = flights.get(key)
+            && flight.until_ms.is_none_or(|until_ms| now_ms < until_ms)
+        {
+            return Boarding::Join(flight.outcome.clone());
+        }
+        let id = self.next_flight.fetch_add(1, Ordering::Relaxed);
+        let (tell, outcome) = watch::channel(None);
+        let until_ms = crashed_after.map(|after| now_ms.saturating_add(millis(after)));
+        let flight = Flight { id, until_ms, outcome: outcome.clone() };
+        flights.insert(Arc::from(key), flight);
+        Boarding::Lead(id, tell, outcome)
+    }
+
+    /// Stores what flight `id` brought, unless the key was written or deleted meanwhile.
+    pub(crate) fn land(&self, key: &str, id: u64, entry: Entry<V>) -> bool {
+        let mut flights = self.flights();
+        let is_current = flights.get(key).is_some_and(|flight| flight.id == id);
+        if is_current {
+            flights.remove(key);
+            self.entries.insert(Arc::from(key), Arc::new(entry));
+        }
+        is_current
+    }
+
+    /// Shows a value while flight `id` is still on its way to a newer one.
+    pub(crate) fn show(&self, key: &str, id: u64, entry: Entry<V>) {
+        let flights = self.flights();
+        if flights.get(key).is_some_and(|flight| flight.id == id) {
+            self.entries.insert(Arc::from(key), Arc::new(entry));
+        }
+    }
+
+    /// Ends flight `id` without a value.
+    pub(crate) fn cancel(&self, key: &str, id: u64) {
+        let mut flights = self.flights();
+        if flights.get(key).is_some_and(|flight| flight.id == id) {
+            flights.remove(key);
+        }
+    }
+
+    /// Writes. Flights on their way are too late.
+    pub(crate) fn put(&self, key: &str, entry: Entry<V>) {
+        self.put_unless(key, entry, |_| false);
+    }
+
+    /// Writes unless what is there, and is not past everything, `beats` it.
+    pub(crate) fn put_unless(
+        &self,
+        key: &str,
+        entry: Entry<V>,
+        beats: impl FnOnce(&Entry<V>) -> bool,
+    ) -> bool {
+        let mut flights = self.flights();
+        let now_ms = self.now_ms();
+        let old = self.entries.peek(key).filter(|old| now_ms < old.kept_until_ms);
+        if old.is_some_and(|old| beats(&old)) {
+            return false;
+        }
+        flights.remove(key);
+        self.entries.insert(Arc::from(key), Arc::new(entry));
+        true
+    }
+
+    /// Deletes. Flights on their way are too late.
+    pub(crate) fn remove(&self, key: &str) -> bool {
+        let mut flights = self.flights();
+        flights.remove(key);
+        let removed = self.entries.remove(key);
+        removed.is_some_and(|(_, entry)| self.now_ms() < entry.stale_until_ms)
+    }
+
+    /// Changes the value of an entry in one step, keeping its life. `None` when there is none.
+    pub(crate) fn change<R>(&self, key: &str, by: impl FnOnce(&V) -> (V, R)) -> Option<R> {
+        let mut flights = self.flights();
+        let entry = self.entries.peek(key).filter(|entry| self.now_ms() < entry.fresh_until_ms)?;
+        let (value, told) = by(&entry.value);
+        flights.remove(key);
+        let changed = Entry {
+            value,
+            version: entry.version,
+            tags: entry.tags.iter().map(Tag::again).collect(),
+            retry_at_ms: AtomicI64::new(0),
+            ..*entry
+        };
+        self.entries.insert(Arc::from(key), Arc::new(changed));
+        Some(told)
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut flights = self.flights();
+        flights.clear();
+        self.entries.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.weight()
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Arc<str>, Flight<V>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Entry<V> {
+    /// An entry whose life begins at `now_ms`.
+    pub(crate) fn new(value: V, times: Times, now_ms: i64, weight: u64) -> Self {
+        let fresh_until_ms = now_ms.saturating_add(millis(times.ttl));
+        let stale_until_ms = fresh_until_ms.saturating_add(millis(times.grace));
+        Self {
+            value,
+            version: None,
+            tags: Box::default(),
+            early_from_ms: fresh_until_ms,
+            fresh_until_ms,
+            stale_until_ms,
+            kept_until_ms: stale_until_ms.saturating_add(millis(times.fail_safe)),
+            load_ms: 0,
+            retry_at_ms: AtomicI64::new(0),
+            weight,
+        }
+    }
+
+    /// Takes the value's life: whoever has it may use it, and nobody finds it.
+    pub(crate) fn end(&mut self) {
+        self.early_from_ms = i64::MIN;
+        self.fresh_until_ms = i64::MIN;
+        self.stale_until_ms = i64::MIN;
+        self.kept_until_ms = i64::MIN;
+    }
+
+    /// Whether a tag of the value was expired since it was stored.
+    pub(crate) fn is_expired_by_tag(&self) -> bool {
+        self.tags.iter().any(Tag::is_expired)
+    }
+}
+
+impl Tag {
+    pub(crate) fn is_expired(&self) -> bool {
+        self.now.load(Ordering::Acquire) != self.then
+    }
+
+    pub(crate) fn again(&self) -> Self {
+        Self { name: Arc::clone(&self.name), now: Arc::clone(&self.now), then: self.then }
+    }
+}
+
+impl<V> fmt::Debug for Store<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl<V> Weighter<Arc<str>, Arc<Entry<V>>> for ByBytes {
+    fn weight(&self, key: &Arc<str>, entry: &Arc<Entry<V>>) -> u64 {
+        entry.weight + key.len() as u64 + ENTRY_BYTES
+    }
+}
+
+#[derive(Clone)]
+struct Evictions(Arc<AtomicU64>);
+
+impl<V> Lifecycle<Arc<str>, Arc<Entry<V>>> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _key: Arc<str>, _entry: Arc<Entry<V>>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What an entry takes beside its key and value, about.
+const ENTRY_BYTES: u64 = 128;
+const SHARD_BYTES: u64 = 4 << 20;

@@ -1,0 +1,50 @@
+//! Values as the cache holds them in this process: of their own type, so that a hit decodes nothing.
+
+use std::{any::Any, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, Result};
+
+/// What can be cached: everything that has these traits.
+pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
+
+/// A value of some type.
+pub(crate) type Value = Arc<dyn Held>;
+
+pub(crate) trait Held: Any + Send + Sync {
+    /// The value as JSON, for who asks for it as another type.
+    fn json(&self) -> serde_json::Result<Vec<u8>>;
+}
+
+struct Typed<T>(T);
+
+impl<T: Cacheable> Held for Typed<T> {
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&self.0)
+    }
+}
+
+pub(crate) fn hold<T: Cacheable>(value: T) -> Value {
+    Arc::new(Typed(value))
+}
+
+/// Reads a held value as a `T`: by cloning when it is one, through JSON otherwise.
+pub(crate) fn read<T: Cacheable>(key: &str, value: &Value) -> Result<T> {
+    let any: &dyn Any = &**value;
+    if let Some(Typed(value)) = any.downcast_ref::<Typed<T>>() {
+        return Ok(value.clone());
+    }
+    let json = value.json().map_err(|error| Error::value("read", key, error))?;
+    decode(key, &json)
+}
+
+pub(crate) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::value("write", key, error))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| Error::value("read", key, error))
+}
