@@ -11,6 +11,7 @@ use std::{
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use throng_cache::Cache;
 use throng_core::{Clock, Ids, Shutdown, sign::Keys};
 use throng_db::Db;
 
@@ -37,6 +38,8 @@ pub use bus::Bus;
 pub struct Ctx {
     /// The site's tables: a SeaORM connection, and [`Db::begin`] for transactions.
     pub db: Db,
+    /// Values that are dear to make.
+    pub cache: Cache,
     /// Work for later.
     pub queue: Queue,
     /// Messages to open pages and to other parts of the site.
@@ -102,6 +105,7 @@ pub(crate) struct Started {
     pub(crate) config: Config,
     pub(crate) keys: Keys,
     pub(crate) db: Db,
+    pub(crate) cache: Cache,
     pub(crate) queue: Queue,
     pub(crate) bus: Bus,
     pub(crate) clock: Clock,
@@ -120,9 +124,10 @@ impl Site {
     /// A context for one request, task or command.
     #[must_use]
     pub fn ctx(&self) -> Ctx {
-        let Started { db, queue, bus, clock, ids, .. } = &*self.0;
+        let Started { db, cache, queue, bus, clock, ids, .. } = &*self.0;
         Ctx {
             db: db.clone(),
+            cache: cache.clone(),
             queue: queue.clone(),
             bus: bus.clone(),
             clock: clock.clone(),

@@ -82,6 +82,7 @@ impl App {
             config,
             keys,
             db: rooms.db,
+            cache: rooms.cache,
             queue: rooms.queue,
             bus: rooms.bus,
             clock: means.clock,

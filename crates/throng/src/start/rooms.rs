@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path};
 
+use throng_cache::Cache;
 use throng_core::{Clock, EngineUrl, Ids};
 use throng_db::{Db, Migration};
 
@@ -11,6 +12,7 @@ use crate::{Bus, Config, task::Queue};
 /// The open rooms.
 pub(crate) struct Rooms {
     pub(crate) db: Db,
+    pub(crate) cache: Cache,
     pub(crate) queue: Queue,
     pub(crate) bus: Bus,
 }
@@ -18,13 +20,16 @@ pub(crate) struct Rooms {
 impl Rooms {
     pub(crate) async fn open(config: &Config, clock: &Clock) -> Result<Self, StartError> {
         let db = open_db(config, clock).await?;
+        let options = throng_cache::Config { clock: clock.clone(), ..Default::default() };
+        let cache = options.open(&config.cache.reveal()).await;
+        let cache = cache.map_err(|error| of_room("cache.url", error))?;
         let queue =
             throng_queue::Queue::open(&config.queue.reveal(), db.clone(), clock.clone()).await;
         let queue = Queue(queue.map_err(|error| of_room("queue.url", error))?);
         let options = throng_bus::Config { clock: clock.clone(), ..Default::default() };
         let bus = options.open(&config.bus.reveal()).await;
         let bus = Bus(bus.map_err(|error| of_room("bus.url", error))?);
-        Ok(Self { db, queue, bus })
+        Ok(Self { db, cache, queue, bus })
     }
 
     /// Applies what is missing, or refuses to go on without it.
