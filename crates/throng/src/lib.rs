@@ -19,7 +19,7 @@ pub use error::{Error, ErrorPage, Kind as ErrorKind, Result};
 pub use task::{Queue, Task};
 pub use throng_bus as bus;
 pub use throng_cache as cache;
-pub use throng_core::{Clock, Ids, Shutdown, sign};
+pub use throng_core::{Clock, Ids, Shutdown, sign, url};
 pub use throng_db as db;
 pub use throng_queue as queue;
 pub use web::Visitor;

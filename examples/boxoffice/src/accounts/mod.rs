@@ -7,6 +7,7 @@ mod throttle;
 
 pub use password::{Cost, Hasher, Verdict};
 pub use sign_in::{Refusal, SignIn, password_of, sign_in};
+pub(crate) use sign_up::check_email;
 pub use sign_up::{SignUp, sign_up};
 pub use throttle::forget_tries;
 

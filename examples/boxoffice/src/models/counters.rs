@@ -48,6 +48,12 @@ impl Counted {
         }
     }
 
+    /// The counter as a row.
+    pub(crate) fn row(self, total: i32) -> Model {
+        let (kind, target_id) = self.key();
+        Model { kind, target_id, total }
+    }
+
     fn key(self) -> (i16, i64) {
         match self {
             Self::Comments(id) => (1, id),
@@ -80,12 +86,11 @@ pub async fn refill(tx: &impl ConnectionTrait, counted: Counted) -> Result<i32, 
             follows::Entity::find().filter(following).count(tx).await?
         }
     };
-    let (kind, target_id) = counted.key();
     let total = i32::try_from(total).unwrap_or(i32::MAX);
     let set = OnConflict::columns([Column::Kind, Column::TargetId])
         .update_column(Column::Total)
         .to_owned();
-    let row = Model { kind, target_id, total }.into_active_model();
+    let row = counted.row(total).into_active_model();
     Entity::insert(row).on_conflict(set).exec_without_returning(tx).await?;
     Ok(total)
 }

@@ -10,6 +10,7 @@ use super::{Cursor, Page, Problems, Stamp, search, seats};
 
 mod draft;
 
+pub(crate) use draft::parse_price;
 pub use draft::{Draft, Form, is_date};
 
 /// An event, as stored.

@@ -3,11 +3,15 @@
 //! Every function takes a connection first, so it reads inside or outside of a transaction alike.
 //! Lists are read by key range, never by offset.
 
+use throng::{Clock, Ids};
+
+pub(crate) mod bulk;
 pub mod comments;
 pub mod counters;
 pub mod events;
 pub mod facets;
 pub mod follows;
+pub mod holds;
 pub mod orders;
 pub mod organisers;
 mod page;
@@ -22,6 +26,7 @@ pub mod users;
 pub use comments::Model as Comment;
 pub use events::Model as Event;
 pub use follows::Target;
+pub use holds::Model as Hold;
 pub use orders::Model as Order;
 pub use organisers::Model as Organiser;
 pub use page::{BadCursor, Cursor, Page};
@@ -36,6 +41,21 @@ pub struct Stamp {
     pub id: i64,
     /// When it is written, in milliseconds since 1970 UTC.
     pub at_ms: i64,
+}
+
+impl Stamp {
+    /// A new id, now.
+    #[must_use]
+    pub fn new(ids: &Ids, clock: &Clock) -> Self {
+        Self { id: ids.next(), at_ms: clock.now_ms() }
+    }
+}
+
+/// The day it is, `YYYY-MM-DD` in UTC: an event is over when its last day is.
+#[must_use]
+pub fn today(clock: &Clock) -> String {
+    let now = jiff::Timestamp::from_millisecond(clock.now_ms()).unwrap_or_default();
+    now.to_zoned(jiff::tz::TimeZone::UTC).date().to_string()
 }
 
 /// What a visitor typed wrong, for each field, in words meant for them.

@@ -121,3 +121,11 @@ pub async fn set_mailed(db: &impl ConnectionTrait, id: i64, at_ms: i64) -> Resul
         .filter(Column::MailedAtMs.is_null());
     update.exec(db).await.map(drop)
 }
+
+/// Notes that the money went back; the tickets are good no longer.
+pub(crate) async fn set_refunded(db: &impl ConnectionTrait, id: i64) -> Result<(), DbErr> {
+    let update = Entity::update_many()
+        .col_expr(Column::Status, Expr::value(Status::Refunded))
+        .filter(Column::Id.eq(id));
+    update.exec(db).await.map(drop)
+}

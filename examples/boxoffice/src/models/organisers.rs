@@ -47,6 +47,14 @@ pub async fn find_many(
     Entity::find().filter(Column::Id.is_in(ids)).all(db).await
 }
 
+/// The organisers whose site is at one of these hosts.
+pub(crate) async fn find_by_website(
+    db: &impl ConnectionTrait,
+    hosts: &[&str],
+) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Website.is_in(hosts.iter().copied())).all(db).await
+}
+
 /// The organiser that `user` owns, if they have created an event before.
 pub async fn of_owner(db: &impl ConnectionTrait, user_id: i64) -> Result<Option<Model>, DbErr> {
     Entity::find().filter(Column::OwnerId.eq(user_id)).one(db).await

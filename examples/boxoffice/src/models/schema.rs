@@ -8,11 +8,24 @@ use sea_orm::{
     DbBackend,
     sea_query::{ColumnDef, Index, IndexCreateStatement, IndexOrder, Table, TableCreateStatement},
 };
+use throng::db::{Migration, Schema};
+
+/// The site's tables, for `App::migrations`.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration::new("boxoffice_0001_tables", |schema: &mut Schema| {
+        for table in tables(schema.backend()) {
+            schema.table(table);
+        }
+        for index in indexes() {
+            schema.index(index);
+        }
+    })];
 
 /// Every table of the site, in the dialect's own id type.
 #[must_use]
 pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
     let id = || id(backend);
+    let by_key = |name| by_key(name, backend);
     vec![
         table("users")
             .col(id())
@@ -25,7 +38,7 @@ pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
             .col(flag("is_active"))
             .col(number("joined_at_ms"))
             .take(),
-        table("sign_in_tries")
+        by_key("sign_in_tries")
             .col(text("who", 64).primary_key())
             .col(count("tries"))
             .col(number("since_ms"))
@@ -69,6 +82,8 @@ pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
             .col(count("quantity"))
             .col(number("expires_at_ms"))
             .col(flag("is_paying"))
+            .col(text("attendee", 150).default(""))
+            .col(text("email", 254).default(""))
             .take(),
         table("orders")
             .col(id())
@@ -85,6 +100,12 @@ pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
             .col(small("status"))
             .col(number("created_at_ms"))
             .col(maybe("mailed_at_ms"))
+            .take(),
+        by_key("stand_in_charges")
+            .col(text("idempotency_key", 40).primary_key())
+            .col(small("state"))
+            .col(number("amount_cents"))
+            .col(text("currency", 3))
             .take(),
         table("tickets")
             .col(id())
@@ -116,20 +137,20 @@ pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
             .col(number("target_id"))
             .col(number("created_at_ms"))
             .take(),
-        table("event_terms")
+        by_key("event_terms")
             .col(text("term", 40))
             .col(text("starts_on", 10))
             .col(number("event_id"))
             .primary_key(Index::create().col("term").col("starts_on").col("event_id"))
             .take(),
-        table("terms").col(text("term", 40).primary_key()).col(count("events")).take(),
-        table("facets")
+        by_key("terms").col(text("term", 40).primary_key()).col(count("events")).take(),
+        by_key("facets")
             .col(small("kind"))
             .col(text("name", 100))
             .col(count("events"))
             .primary_key(Index::create().col("kind").col("name"))
             .take(),
-        table("counters")
+        by_key("counters")
             .col(small("kind"))
             .col(number("target_id"))
             .col(count("total"))
@@ -174,6 +195,15 @@ pub fn indexes() -> Vec<IndexCreateStatement> {
 
 fn table(name: &'static str) -> TableCreateStatement {
     Table::create().table(name).take()
+}
+
+/// A table that is read by its key alone. On SQLite it is kept in the key's order, once.
+fn by_key(name: &'static str, backend: DbBackend) -> TableCreateStatement {
+    let mut table = table(name);
+    if backend == DbBackend::Sqlite {
+        table.extra("WITHOUT ROWID");
+    }
+    table
 }
 
 fn index(table: &'static str, columns: &[&'static str]) -> IndexCreateStatement {

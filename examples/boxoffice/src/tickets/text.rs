@@ -3,6 +3,8 @@
 use jiff::civil::Date;
 use ttf_parser::Face;
 
+use crate::models::Event;
+
 /// `Thu 7 May 2026`, `7–9 May 2026`, `30 May – 2 June 2026` or `30 December 2026 – 2 January 2027`.
 #[must_use]
 pub fn days(starts_on: &str, ends_on: &str) -> String {
@@ -22,8 +24,21 @@ pub fn days(starts_on: &str, ends_on: &str) -> String {
     format!("{}–{long}", first.day())
 }
 
+/// `Berlin, Germany`, `Berlin, Germany and online`, or `Online`.
+#[must_use]
+pub fn place(event: &Event) -> String {
+    let parts: Vec<&str> =
+        [&*event.city, &event.country].into_iter().filter(|part| !part.is_empty()).collect();
+    match (parts.join(", "), event.online) {
+        (place, _) if place.is_empty() => "Online".to_owned(),
+        (place, true) => format!("{place} and online"),
+        (place, false) => place,
+    }
+}
+
 /// `free`, `25.00 EUR`.
-pub(super) fn price(cents: i64, currency: &str) -> String {
+#[must_use]
+pub fn price(cents: i64, currency: &str) -> String {
     if cents == 0 {
         return "free".to_owned();
     }

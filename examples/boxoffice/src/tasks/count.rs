@@ -1,0 +1,42 @@
+//! Counts what pages show, so that no page ever counts.
+
+use sea_orm::TransactionSession;
+use serde::{Deserialize, Serialize};
+use throng::{Ctx, Result, Task};
+
+use crate::models::{counters, counters::Counted, facets, today};
+
+/// Counts one thing again: the followers of somebody, the comments of an event.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Count {
+    /// What is counted.
+    pub counted: Counted,
+}
+
+impl Task for Count {
+    const NAME: &'static str = "count";
+    const QUEUE: &'static str = "counts";
+
+    async fn run(self, cx: Ctx) -> Result {
+        let tx = cx.db.begin().await?;
+        counters::refill(&tx, self.counted).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Counts the coming events of each topic, country and city again.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct CountFacets {}
+
+impl Task for CountFacets {
+    const NAME: &'static str = "count_facets";
+    const QUEUE: &'static str = "counts";
+
+    async fn run(self, cx: Ctx) -> Result {
+        let tx = cx.db.begin().await?;
+        facets::refill(&tx, &today(&cx.clock)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
