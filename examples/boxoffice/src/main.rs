@@ -1,3 +1,7 @@
-//! Boxoffice's binary.
+//! Boxoffice's binary: `boxoffice` runs the whole site, `boxoffice help` says what else there is.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boxoffice::app().run()
+}

@@ -1,0 +1,36 @@
+//! The site: what it is made of.
+
+use throng::App;
+
+use crate::{
+    accounts::{self, Cost, Hasher},
+    commands::{Import, Seed},
+    demo,
+    models::schema,
+    tasks::{Count, CountFacets, ForgetTries, MailTicket, RefundEvent, ReleaseSeats},
+};
+
+/// The site; an empty one gets a demo at start, outside of production.
+pub fn app() -> App {
+    empty().on_start(demo::seed_when_empty)
+}
+
+/// The site without the demo, for tests that bring their own events.
+pub fn empty() -> App {
+    App::new("boxoffice")
+        .about("An events site: tickets, comments, follows")
+        .migrations(schema::MIGRATIONS)
+        .provide(Hasher::new(Cost::default()))
+        .accounts(async |cx, user_id| Ok(accounts::password_of(&cx.db, &user_id).await?))
+        .task::<MailTicket>()
+        .task::<Count>()
+        .task::<RefundEvent>()
+        .task::<ReleaseSeats>()
+        .task::<CountFacets>()
+        .task::<ForgetTries>()
+        .schedule("* * * * *", || ReleaseSeats {})
+        .schedule("*/15 * * * *", || CountFacets {})
+        .schedule("7 * * * *", || ForgetTries {})
+        .command::<Import>()
+        .command::<Seed>()
+}
