@@ -23,3 +23,8 @@ pub use throng_core::{Clock, Ids, Shutdown, sign, url};
 pub use throng_db as db;
 pub use throng_queue as queue;
 pub use web::Visitor;
+
+/// The program in the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
