@@ -1,0 +1,368 @@
+//! A request on its way to the origin, and what its answer does to the cache.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use super::{
+    Cache,
+    content::Content,
+    control::{Control, SURROGATE_CAPABILITY},
+    entry::{Entry, Origin, State, take_surrogate},
+    fill::Filling,
+    flight::Flight,
+    note::Note,
+    question::Question,
+    serve::{Outcome, Served, serve},
+    terms::{Terms, Times},
+};
+
+/// A fetch whose answer may be stored. Whoever holds it must ask the origin and say what it said;
+/// dropping it lets the next request ask.
+#[derive(Debug)]
+#[must_use = "others wait for this fetch"]
+pub struct Fetch {
+    cache: Cache,
+    question: Arc<Question>,
+    /// What is stored and may not be used as it is.
+    stale: Option<Arc<Entry>>,
+    flight: Option<Arc<Flight>>,
+    note: Note,
+    /// See `tags.rs`: purges after this number count.
+    number: u64,
+    asked: Duration,
+}
+
+/// What to do with the head that the origin sent.
+#[derive(Debug)]
+#[must_use]
+pub enum Answered {
+    /// Send this to the visitor, if there is one, and put the origin's body into the filling.
+    Fill(Served, Filling),
+    /// Send this in its place; the origin's body is not wanted.
+    Serve(Served),
+    /// Send the origin's answer with these fields; it is not stored.
+    Forward(HeaderMap),
+}
+
+impl Fetch {
+    pub(super) fn new(
+        cache: &Cache,
+        question: &Arc<Question>,
+        (stale, flight): (Option<Arc<Entry>>, Option<Arc<Flight>>),
+        note: Note,
+    ) -> Self {
+        Self {
+            number: cache.inner.tags.now(),
+            asked: cache.inner.clock.elapsed(),
+            cache: cache.clone(),
+            question: Arc::clone(question),
+            stale,
+            flight,
+            note,
+        }
+    }
+
+    /// The request that this fetch is for.
+    #[must_use]
+    pub fn question(&self) -> &Arc<Question> {
+        &self.question
+    }
+
+    /// The fields to send to the origin: the visitor's, with what this cache knows in the place of
+    /// what the visitor's own cache knows.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = self.question.headers.clone();
+        headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
+        // When the answer will not be stored, the visitor's conditions are good enough.
+        if self.flight.is_some() || self.stale.is_some() {
+            for name in CONDITIONS {
+                headers.remove(name);
+            }
+        }
+        if let Some(stale) = &self.stale {
+            stale.add_validators(&mut headers);
+        }
+        headers
+    }
+
+    /// The origin has answered with this head.
+    pub fn answered(mut self, status: StatusCode, headers: HeaderMap) -> Answered {
+        let inner = Arc::clone(&self.cache.inner);
+        let times = Times {
+            asked: self.asked,
+            answered: inner.clock.elapsed(),
+            answered_unix_ms: inner.clock.now_ms(),
+        };
+        self.note.forward_status = Some(status.as_u16());
+        if status == StatusCode::NOT_MODIFIED
+            && let Some(stale) = self.stale.clone()
+        {
+            return Answered::Serve(self.validated(&stale, &headers, times));
+        }
+        if is_failure(status)
+            && let Some(served) = self.serve_sick(times.answered)
+        {
+            return Answered::Serve(served);
+        }
+        let control = Control::of_response(&headers);
+        match Terms::of(&inner.policy, &self.question, (status, &headers), &control, times) {
+            Ok(terms) => {
+                let content = Content::coming();
+                let length = headers.get(header::CONTENT_LENGTH);
+                let declared = length.and_then(|length| length.to_str().ok()?.parse().ok());
+                let entry = self.entry(terms, (status, headers), Arc::clone(&content), times);
+                self.keep(&entry);
+                let note = Note { is_stored: self.may_store(), ..self.note.clone() };
+                let question = &self.question;
+                let served = serve(&entry, question, times.answered, (Outcome::Miss, note));
+                Answered::Fill(served, Filling::new(&self.cache, entry, declared))
+            }
+            Err(why) => {
+                self.refuse(status, times.answered);
+                let mut headers = headers;
+                take_surrogate(&mut headers);
+                let note = Note { detail: Some(why), ..self.note.clone() };
+                note.append_to(&mut headers);
+                Answered::Forward(headers)
+            }
+        }
+    }
+
+    /// The origin could not be reached or broke off before its head. What may be sent all the same.
+    #[must_use]
+    pub fn failed(self) -> Option<Served> {
+        let now = self.cache.inner.clock.elapsed();
+        let served = self.serve_sick(now);
+        if served.is_none()
+            && let Some(flight) = &self.flight
+        {
+            flight.failed();
+        }
+        served
+    }
+
+    fn validated(&self, stale: &Arc<Entry>, newer: &HeaderMap, times: Times) -> Served {
+        let inner = &self.cache.inner;
+        let headers = stale.updated_headers(newer);
+        let control = Control::of_response(&headers);
+        let mut judged = headers.clone();
+        // The age is that of the confirmation, not of the body.
+        if let Some(age) = newer.get(header::AGE) {
+            judged.insert(header::AGE, age.clone());
+        }
+        let head = (stale.status, &judged);
+        let terms = Terms::of(&inner.policy, &self.question, head, &control, times);
+        let is_storable = terms.is_ok();
+        let terms = terms.unwrap_or_else(|_| Terms::none());
+        let content = Arc::clone(&stale.content);
+        let entry = self.entry(terms, (stale.status, headers), content, times);
+        let is_stored = is_storable && self.may_store();
+        match is_storable {
+            true => self.keep(&entry),
+            false => self.forget_variant(stale),
+        }
+        let note = Note { is_stored, ..self.note.clone() };
+        serve(&entry, &self.question, times.answered, (Outcome::Validated, note))
+    }
+
+    fn entry(
+        &self,
+        terms: Terms,
+        (status, headers): (StatusCode, HeaderMap),
+        content: Arc<Content>,
+        times: Times,
+    ) -> Arc<Entry> {
+        let number = self.number;
+        let origin = Origin { question: &self.question, terms, stored_at: times.answered, number };
+        Arc::new(Entry::new(origin, status, headers, content, &self.cache.inner.tags))
+    }
+
+    fn may_store(&self) -> bool {
+        self.flight.as_ref().is_none_or(|flight| !flight.is_revoked())
+    }
+
+    fn keep(&self, entry: &Arc<Entry>) {
+        let inner = &self.cache.inner;
+        inner.store.with(&self.question.key, |slot| {
+            // Under the slot's lock: a purge has either revoked the flight, or finds the entry.
+            if self.may_store() {
+                slot.put(Arc::clone(entry), inner.policy.max_variants, &inner.store.total);
+                (slot.pass_until, slot.sick_until) = (None, None);
+            }
+            self.land(slot);
+        });
+        inner.store.make_room();
+    }
+
+    /// The answer may not be stored: what it replaces goes, and nobody waits for the next.
+    fn refuse(&self, status: StatusCode, now: Duration) {
+        let inner = &self.cache.inner;
+        let is_failure = status.is_server_error();
+        let pause_ms =
+            if is_failure { inner.policy.sick_pause_ms } else { inner.policy.hit_for_miss_ms };
+        inner.store.with(&self.question.key, |slot| {
+            if !is_failure {
+                slot.take_out(&inner.store.total, |entry| entry.fits(&self.question));
+                slot.sick_until = None;
+            }
+            slot.pass_until = Some(now + Duration::from_millis(pause_ms));
+            self.land(slot);
+        });
+        inner.store.make_room();
+    }
+
+    fn forget_variant(&self, stale: &Arc<Entry>) {
+        let inner = &self.cache.inner;
+        inner.store.with(&self.question.key, |slot| {
+            slot.take_out(&inner.store.total, |entry| Arc::ptr_eq(&entry.content, &stale.content));
+            self.land(slot);
+        });
+    }
+
+    /// What is stored, where it may stand in for an origin that fails.
+    fn serve_sick(&self, now: Duration) -> Option<Served> {
+        let stale = self.stale.as_ref()?;
+        let inner = &self.cache.inner;
+        let since_ms = match stale.state(now, &inner.tags) {
+            State::Gone => return None,
+            State::Fresh(_) => 0,
+            State::Stale(since_ms) => since_ms,
+        };
+        if since_ms >= self.cache.error_window_ms(&stale.terms) || !stale.content.is_readable() {
+            return None;
+        }
+        let pause = Duration::from_millis(inner.policy.sick_pause_ms);
+        inner.store.with(&self.question.key, |slot| {
+            slot.sick_until = Some(now + pause);
+            self.land(slot);
+        });
+        let ttl_ms = -i64::try_from(since_ms).unwrap_or(i64::MAX);
+        let note = Note { detail: Some("stale-if-error"), ..Note::hit(ttl_ms) };
+        Some(serve(stale, &self.question, now, (Outcome::Stale, note)))
+    }
+
+    /// Takes the flight out of the slot and wakes those who wait for it.
+    fn land(&self, slot: &mut super::store::Slot) {
+        if let Some(flight) = &self.flight {
+            slot.flights.retain(|other| !Arc::ptr_eq(other, flight));
+            flight.answered();
+        }
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            self.cache.inner.store.with_existing(&self.question.key, |slot| {
+                slot.flights.retain(|other| !Arc::ptr_eq(other, &flight));
+            });
+        }
+    }
+}
+
+/// Statuses in whose place RFC 5861 lets a stale answer be sent.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// A request whose answer is not stored.
+#[derive(Debug)]
+#[must_use]
+pub struct Pass {
+    cache: Cache,
+    question: Arc<Question>,
+    note: Note,
+}
+
+impl Pass {
+    pub(super) fn new(cache: &Cache, question: &Arc<Question>, note: Note) -> Self {
+        Self { cache: cache.clone(), question: Arc::clone(question), note }
+    }
+
+    /// The request that this is for.
+    #[must_use]
+    pub fn question(&self) -> &Arc<Question> {
+        &self.question
+    }
+
+    /// The fields to send to the origin.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = self.question.headers.clone();
+        headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
+        headers
+    }
+
+    /// The origin has answered: what was stored for addresses that the request has changed goes
+    /// (RFC 9111 4.4), and the answer gets its Cache-Status.
+    pub fn answered(&self, status: StatusCode, headers: &mut HeaderMap) {
+        let method = &self.question.method;
+        let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method);
+        if !is_safe && (status.is_success() || status.is_redirection()) {
+            self.invalidate(headers);
+        }
+        if *method == Method::HEAD && status == StatusCode::OK {
+            self.compare_head(headers);
+        }
+        take_surrogate(headers);
+        let note = Note { forward_status: Some(status.as_u16()), ..self.note.clone() };
+        note.append_to(headers);
+    }
+
+    fn invalidate(&self, headers: &HeaderMap) {
+        let target = self.question.uri.path_and_query().map_or("/", |target| target.as_str());
+        self.cache.purge(&self.question.host, target, false);
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let place = headers.get(name).and_then(|place| place.to_str().ok());
+            if let Some(target) = place.and_then(|place| self.own_target(place)) {
+                self.cache.purge(&self.question.host, &target, false);
+            }
+        }
+    }
+
+    /// The target of a reference to this host; others are not ours to invalidate.
+    fn own_target(&self, place: &str) -> Option<String> {
+        let place = place.split('#').next().unwrap_or(place);
+        let rest = match place.split_once("://") {
+            Some((_, rest)) => rest,
+            None => match place.strip_prefix("//") {
+                Some(rest) => rest,
+                None if place.starts_with('/') => return Some(place.to_owned()),
+                None => {
+                    let path = self.question.uri.path();
+                    let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
+                    return Some(format!("{folder}{place}"));
+                }
+            },
+        };
+        let (authority, target) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        authority.eq_ignore_ascii_case(&self.question.host).then(|| target.to_owned())
+    }
+
+    /// RFC 9111 4.3.5: a HEAD that tells of another body than the stored one makes that one stale.
+    fn compare_head(&self, headers: &HeaderMap) {
+        self.cache.inner.store.with_existing(&self.question.key, |slot| {
+            for entry in slot.variants.iter().filter(|entry| entry.fits(&self.question)) {
+                let differs = |name: &HeaderName| {
+                    headers.get(name).is_some_and(|new| entry.headers.get(name) != Some(new))
+                };
+                if [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].iter().any(differs)
+                {
+                    entry.soften();
+                }
+            }
+        });
+    }
+}
+
+const CONDITIONS: [HeaderName; 6] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::RANGE,
+];
+const SURROGATE_CAPABILITY_NAME: HeaderName = HeaderName::from_static("surrogate-capability");

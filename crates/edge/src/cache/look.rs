@@ -1,0 +1,238 @@
+//! Looks a request up and says what to do for it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::header;
+
+use super::{
+    Cache,
+    entry::{Entry, State},
+    fetch::{Fetch, Pass},
+    flight::{Flight, Wait},
+    note::Note,
+    question::Question,
+    serve::{Outcome, Served, serve},
+    store::Slot,
+    vary,
+};
+
+/// What to do for a request.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// Send this.
+    Serve(Served),
+    /// Send this, and fetch behind the visitor's back.
+    Refresh(Served, Fetch),
+    /// Ask the back end, and tell the fetch what it says.
+    Fetch(Fetch),
+    /// Somebody is asking already. Wait, then ask the cache again.
+    Wait(Wait),
+    /// Ask the back end; the answer will not be stored.
+    Pass(Pass),
+    /// There is nothing, and the client wants nothing else: 504.
+    OnlyIfCached,
+}
+
+impl Cache {
+    /// What to do for `question`. `has_waited` when it comes back from a [`Wait`].
+    pub fn ask(&self, question: &Arc<Question>, has_waited: bool) -> Step {
+        let pass = |note| Step::Pass(Pass::new(self, question, note));
+        if let Some(bypass) = question.bypass {
+            let (why, detail) = bypass.said();
+            return pass(Note { detail, ..Note::forwarded(why) });
+        }
+        if question.control.no_store {
+            return pass(Note::forwarded("request"));
+        }
+        let now = self.inner.clock.elapsed();
+        let look = Look { cache: self, question, now, has_waited };
+        // What is not a hit needs a slot for its flight, except where nobody will wait for it.
+        let may_fly = !question.is_head()
+            && !question.control.only_if_cached
+            && !question.headers.contains_key(header::RANGE);
+        let store = &self.inner.store;
+        let plan = match may_fly {
+            true => store.with(&question.key, |slot| look.run(slot)),
+            false => store
+                .with_existing(&question.key, |slot| look.run(slot))
+                .unwrap_or_else(|| look.nothing()),
+        };
+        // Answers are put together after the lock of the slot is free again.
+        match plan {
+            Plan::Serve(entry, how) => Step::Serve(serve(&entry, question, now, how)),
+            Plan::Refresh(entry, how, fetch) => {
+                Step::Refresh(serve(&entry, question, now, how), fetch)
+            }
+            Plan::Step(step) => step,
+        }
+    }
+}
+
+/// A step whose answer is yet to be made.
+enum Plan {
+    Serve(Arc<Entry>, (Outcome, Note)),
+    Refresh(Arc<Entry>, (Outcome, Note), Fetch),
+    Step(Step),
+}
+
+struct Look<'a> {
+    cache: &'a Cache,
+    question: &'a Arc<Question>,
+    now: Duration,
+    has_waited: bool,
+}
+
+impl Look<'_> {
+    fn run(&self, slot: &mut Slot) -> Plan {
+        let inner = &self.cache.inner;
+        slot.take_out(&inner.store.total, |entry| {
+            entry.state(self.now, &inner.tags) == State::Gone || !entry.content.is_readable()
+        });
+        let found = slot.variants.iter().rev().find(|entry| entry.fits(self.question)).cloned();
+        let Some(entry) = found else { return self.missing(slot) };
+        slot.touch();
+        // A part can be cut only out of a whole.
+        if self.question.headers.contains_key(header::RANGE) && entry.content.get().is_none() {
+            return self.pass("partial");
+        }
+        let state = entry.state(self.now, &inner.tags);
+        if self.client_refuses(&entry, state) {
+            return self.validate(slot, entry, "request");
+        }
+        match state {
+            State::Fresh(left_ms) => {
+                let outcome = if self.has_waited { Outcome::Collapsed } else { Outcome::Hit };
+                let is_collapsed = self.has_waited;
+                let note = Note { is_collapsed, ..Note::hit(signed(left_ms)) };
+                Plan::Serve(entry, (outcome, note))
+            }
+            State::Stale(since_ms) => self.stale(slot, entry, since_ms),
+            State::Gone => self.missing(slot),
+        }
+    }
+
+    fn stale(&self, slot: &mut Slot, entry: Arc<Entry>, since_ms: u64) -> Plan {
+        let is_sick = slot.sick_until.is_some();
+        let may_refresh = since_ms < entry.terms.refresh_ms;
+        let may_sick = is_sick && since_ms < self.cache.error_window_ms(&entry.terms);
+        if may_refresh || may_sick {
+            let detail =
+                Some(if may_refresh { "stale-while-revalidate" } else { "stale-if-error" });
+            let note = Note { detail, ..Note::hit(-signed(since_ms)) };
+            let how = (Outcome::Stale, note);
+            let is_resting = slot.sick_until.is_some_and(|until| self.now < until);
+            let selector = selector(slot, self.question);
+            let is_flying = slot.flights.iter().any(|flight| flight.selects(&selector));
+            if is_resting || is_flying || self.question.is_head() {
+                return Plan::Serve(entry, how);
+            }
+            let flight = Flight::new(selector);
+            slot.flights.push(Arc::clone(&flight));
+            let note = Note::forwarded("stale");
+            let fetch = Fetch::new(
+                self.cache,
+                self.question,
+                (Some(Arc::clone(&entry)), Some(flight)),
+                note,
+            );
+            return Plan::Refresh(entry, how, fetch);
+        }
+        if let Some(max_stale_s) = self.question.control.max_stale
+            && !entry.terms.is_strict
+            && since_ms <= max_stale_s.saturating_mul(1000)
+        {
+            let note = Note { detail: Some("max-stale"), ..Note::hit(-signed(since_ms)) };
+            return Plan::Serve(entry, (Outcome::Stale, note));
+        }
+        self.validate(slot, entry, "stale")
+    }
+
+    /// Asks the origin about a stored answer that may not be used as it is.
+    fn validate(&self, slot: &mut Slot, entry: Arc<Entry>, why: &'static str) -> Plan {
+        if self.question.control.only_if_cached {
+            return Plan::Step(Step::OnlyIfCached);
+        }
+        if self.question.is_head() {
+            return self.pass(why);
+        }
+        // Requests for a page that must be asked about each time would queue one behind another.
+        if entry.terms.lifetime_ms == 0 || why == "request" {
+            let entry = (Some(entry), None);
+            let note = Note::forwarded(why);
+            return Plan::Step(Step::Fetch(Fetch::new(self.cache, self.question, entry, note)));
+        }
+        self.fly(slot, Some(entry), why)
+    }
+
+    fn missing(&self, slot: &mut Slot) -> Plan {
+        if self.question.control.only_if_cached {
+            return Plan::Step(Step::OnlyIfCached);
+        }
+        let why = if slot.variants.is_empty() { "uri-miss" } else { "vary-miss" };
+        if self.question.is_head() || self.question.headers.contains_key(header::RANGE) {
+            return self.pass(why);
+        }
+        if slot.pass_until.is_some_and(|until| self.now < until) {
+            let note = Note { detail: Some("hit-for-miss"), ..Note::forwarded(why) };
+            let fetch = Fetch::new(self.cache, self.question, (None, None), note);
+            return Plan::Step(Step::Fetch(fetch));
+        }
+        self.fly(slot, None, why)
+    }
+
+    /// When the address is not known at all and nothing is to be noted about it.
+    fn nothing(&self) -> Plan {
+        match self.question.control.only_if_cached {
+            true => Plan::Step(Step::OnlyIfCached),
+            false => self.pass("uri-miss"),
+        }
+    }
+
+    fn fly(&self, slot: &mut Slot, entry: Option<Arc<Entry>>, why: &'static str) -> Plan {
+        let selector = selector(slot, self.question);
+        if let Some(flight) = slot.flights.iter().find(|flight| flight.selects(&selector)) {
+            return Plan::Step(Step::Wait(flight.wait()));
+        }
+        let flight = Flight::new(selector);
+        slot.flights.push(Arc::clone(&flight));
+        let note = Note::forwarded(why);
+        let fetch = Fetch::new(self.cache, self.question, (entry, Some(flight)), note);
+        Plan::Step(Step::Fetch(fetch))
+    }
+
+    fn pass(&self, why: &'static str) -> Plan {
+        Plan::Step(Step::Pass(Pass::new(self.cache, self.question, Note::forwarded(why))))
+    }
+
+    /// Whether the client's own directives (RFC 9111 5.2.1) forbid what is stored.
+    fn client_refuses(&self, entry: &Entry, state: State) -> bool {
+        let control = &self.question.control;
+        let left_ms = if let State::Fresh(left_ms) = state { left_ms } else { 0 };
+        let too_old = |max_age_s: u64| entry.age_ms(self.now) >= max_age_s.saturating_mul(1000);
+        control.no_cache
+            || control.max_age.is_some_and(too_old)
+            || control.min_fresh.is_some_and(|fresh_s| left_ms < fresh_s.saturating_mul(1000))
+    }
+}
+
+/// Requests with equal selectors want the same, as far as the stored answers tell.
+fn selector(slot: &Slot, question: &Question) -> String {
+    let mut names: Vec<_> = slot.variants.iter().flat_map(|entry| entry.varies_on()).collect();
+    names.sort_unstable_by_key(|name| name.as_str());
+    names.dedup();
+    let mut selector = String::new();
+    for name in names {
+        selector.push_str(name.as_str());
+        match vary::selecting(question, name) {
+            // The length keeps two lists of values apart that look alike in a row.
+            Some(value) => selector.push_str(&format!("={}:{value}\n", value.len())),
+            None => selector.push('\n'),
+        }
+    }
+    selector
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,142 @@
+//! The page cache: what RFC 9111 lets a shared cache keep, and the policy of the talks, as logic
+//! without any I/O of its own.
+//!
+//! Whoever speaks HTTP makes a [`Question`] of a request, asks the [`Cache`] for the next [`Step`],
+//! and reports what the origin said to the [`Fetch`] or [`Pass`] that it was given. Time comes from
+//! the [`Clock`] alone.
+
+mod content;
+mod control;
+mod entry;
+mod fetch;
+mod fill;
+mod flight;
+mod key;
+mod look;
+mod note;
+mod policy;
+mod question;
+mod range;
+mod serve;
+mod store;
+mod structured;
+mod tags;
+mod terms;
+mod vary;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use http::Uri;
+use throng_core::Clock;
+
+use self::{key::Key, store::Store, tags::Tags, terms::Terms};
+
+pub use self::{
+    content::{Broken, Reader},
+    fetch::{Answered, Fetch, Pass},
+    fill::Filling,
+    flight::{Wait, Woken},
+    look::Step,
+    policy::{Action, Policy, Rule},
+    question::Question,
+    serve::{Outcome, Served, Stored},
+};
+
+/// Stored answers and the rules by which they are used. Clones share one store.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    policy: Policy,
+    clock: Clock,
+    store: Store,
+    tags: Tags,
+    is_read_only: AtomicBool,
+}
+
+impl Cache {
+    /// An empty cache that holds at most about `max_bytes` in memory.
+    #[must_use]
+    pub fn new(policy: Policy, clock: Clock, max_bytes: u64) -> Self {
+        let inner = Inner {
+            policy,
+            clock,
+            store: Store::new(max_bytes),
+            tags: Tags::default(),
+            is_read_only: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The policy that it was made with.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
+    }
+
+    /// Whether the site is read-only, so that stale pages live longer.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.inner.is_read_only.store(is_read_only, Ordering::Relaxed);
+    }
+
+    /// Forgets every variant of one address, such as `example.org` and `/events?page=2`; a soft
+    /// purge makes them stale instead. Answers on their way are not stored. Returns how many
+    /// variants there were.
+    pub fn purge(&self, host: &str, target: &str, is_soft: bool) -> usize {
+        let Ok(uri) = target.parse::<Uri>() else { return 0 };
+        let purged = self.inner.store.with_existing(&Key::new(host, &uri), |slot| {
+            let variants = slot.variants.len();
+            match is_soft {
+                true => {
+                    slot.variants.iter().for_each(|entry| entry.soften());
+                    slot.flights.drain(..).for_each(|flight| flight.revoke());
+                }
+                false => slot.clear(&self.inner.store.total),
+            }
+            variants
+        });
+        purged.unwrap_or(0)
+    }
+
+    /// Forgets everything whose answer named `tag` in Surrogate-Key or Cache-Tag; a soft purge makes
+    /// it stale instead. Costs the same however much that is, and counts from the next lookup on.
+    pub fn purge_tag(&self, tag: &str, is_soft: bool) {
+        self.inner.tags.purge(tag, is_soft, self.inner.clock.elapsed());
+    }
+
+    /// Forgets every address (`host/path?query`) that `pattern` matches, where `*` stands for
+    /// anything; a soft ban makes them stale instead.
+    pub fn ban(&self, pattern: &str, is_soft: bool) {
+        self.inner.tags.ban(pattern, is_soft, self.inner.clock.elapsed());
+    }
+
+    /// Forgets everything; a soft purge makes it stale instead.
+    pub fn purge_all(&self, is_soft: bool) {
+        self.inner.tags.purge_all(is_soft, self.inner.clock.elapsed());
+    }
+
+    /// Bytes that are stored, about.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.inner.store.total.load(Ordering::Relaxed)
+    }
+
+    /// How many addresses are known, those that may not be stored among them.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        self.inner.store.len()
+    }
+
+    fn error_window_ms(&self, terms: &Terms) -> u64 {
+        match terms.error_ms > 0 && self.inner.is_read_only.load(Ordering::Relaxed) {
+            true => terms.error_ms.max(self.inner.policy.read_only_ms),
+            false => terms.error_ms,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The stored answers by address, in memory, bounded by bytes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{entry::Entry, flight::Flight, key::Key};
+
+/// What is known about one address.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Newest last.
+    pub(super) variants: Vec<Arc<Entry>>,
+    pub(super) flights: Vec<Arc<Flight>>,
+    /// Until when requests for it do not wait for each other, because its answers are not stored.
+    pub(super) pass_until: Option<Duration>,
+    /// Until when a stale answer is given without asking, because the origin has just failed. It
+    /// stays set, in the past, until the origin answers well.
+    pub(super) sick_until: Option<Duration>,
+    /// Whether it was used since the hand last came by.
+    is_used: bool,
+    /// Tells apart the places of a key that came, went and came again.
+    place: u64,
+}
+
+/// Slots in shards, so that two requests seldom wait for the same lock.
+#[derive(Debug)]
+pub(super) struct Store {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: foldhash::fast::RandomState,
+    /// Bytes of all entries that are in a slot.
+    pub(super) total: AtomicU64,
+    max_bytes: u64,
+    hand: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: HashMap<Key, Slot, foldhash::fast::RandomState>,
+    /// Keys in the order in which the hand visits them; places that are no more are skipped.
+    ring: VecDeque<(Key, u64)>,
+    next_place: u64,
+}
+
+impl Store {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+            total: AtomicU64::new(0),
+            max_bytes,
+            hand: AtomicUsize::new(0),
+        }
+    }
+
+    /// Works on the slot of `key`, which is made for it and goes when it is empty afterwards.
+    pub(super) fn with<T>(&self, key: &Key, work: impl FnOnce(&mut Slot) -> T) -> T {
+        let mut shard = self.shard(key);
+        let shard = &mut *shard;
+        if !shard.slots.contains_key(key) {
+            shard.next_place += 1;
+            let place = shard.next_place;
+            shard.slots.insert(key.clone(), Slot { place, ..Slot::default() });
+            shard.ring.push_back((key.clone(), place));
+            self.total.fetch_add(slot_bytes(key), Ordering::Relaxed);
+        }
+        let slot = shard.slots.get_mut(key).expect("it was put there if it was not");
+        slot.is_used = true;
+        let made = work(slot);
+        if slot.is_empty() {
+            shard.remove(key, &self.total);
+        }
+        made
+    }
+
+    /// Works on the slot of `key` if there is one.
+    pub(super) fn with_existing<T>(
+        &self,
+        key: &Key,
+        work: impl FnOnce(&mut Slot) -> T,
+    ) -> Option<T> {
+        let mut shard = self.shard(key);
+        let slot = shard.slots.get_mut(key)?;
+        let made = work(slot);
+        if slot.is_empty() {
+            shard.remove(key, &self.total);
+        }
+        Some(made)
+    }
+
+    /// Removes answers that were not used for long until the bound holds again.
+    pub(super) fn make_room(&self) {
+        let mut idle_shards = 0;
+        while self.total.load(Ordering::Relaxed) > self.max_bytes && idle_shards < 2 * SHARDS {
+            let index = self.hand.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            match lock(&self.shards[index]).evict_one(&self.total) {
+                true => idle_shards = 0,
+                false => idle_shards += 1,
+            }
+        }
+    }
+
+    /// How many addresses are known.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).slots.len()).sum()
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        let hash = self.hasher.hash_one(key);
+        lock(&self.shards[(hash >> 32) as usize % SHARDS])
+    }
+}
+
+impl Shard {
+    /// Takes out the first slot that was not used since the last visit; false when there is none.
+    fn evict_one(&mut self, total: &AtomicU64) -> bool {
+        for _ in 0..2 * self.ring.len() {
+            let Some((key, place)) = self.ring.pop_front() else { return false };
+            let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.place == place) else {
+                continue;
+            };
+            // A slot that somebody waits in is in use.
+            if std::mem::take(&mut slot.is_used) || !slot.flights.is_empty() {
+                self.ring.push_back((key, place));
+                continue;
+            }
+            slot.clear(total);
+            self.remove(&key, total);
+            return true;
+        }
+        false
+    }
+
+    fn remove(&mut self, key: &Key, total: &AtomicU64) {
+        if self.slots.remove(key).is_some() {
+            total.fetch_sub(slot_bytes(key), Ordering::Relaxed);
+        }
+        if self.ring.len() > 2 * self.slots.len() + 64 {
+            let slots = &self.slots;
+            self.ring
+                .retain(|(key, place)| slots.get(key).is_some_and(|slot| slot.place == *place));
+        }
+    }
+}
+
+impl Slot {
+    /// Puts an entry in, in the place of one that answers the same requests.
+    pub(super) fn put(&mut self, entry: Arc<Entry>, max_variants: usize, total: &AtomicU64) {
+        entry.content.charge(entry.head_bytes(), total);
+        self.take_out(total, |other| {
+            other.is_same_variant(&entry) && !Arc::ptr_eq(&other.content, &entry.content)
+        });
+        self.variants.retain(|other| !Arc::ptr_eq(&other.content, &entry.content));
+        self.variants.push(entry);
+        if self.variants.len() > max_variants.max(1) {
+            self.variants.remove(0).content.discharge(total);
+        }
+    }
+
+    /// Removes the entries that `is_out` picks.
+    pub(super) fn take_out(&mut self, total: &AtomicU64, is_out: impl Fn(&Entry) -> bool) {
+        self.variants.retain(|entry| {
+            let is_out = is_out(entry);
+            if is_out {
+                entry.content.discharge(total);
+            }
+            !is_out
+        });
+    }
+
+    /// Keeps it from the hand for one more round.
+    pub(super) fn touch(&mut self) {
+        self.is_used = true;
+    }
+
+    /// Forgets every answer, also those on their way.
+    pub(super) fn clear(&mut self, total: &AtomicU64) {
+        self.take_out(total, |_| true);
+        self.flights.drain(..).for_each(|flight| flight.revoke());
+        (self.pass_until, self.sick_until) = (None, None);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.variants.is_empty()
+            && self.flights.is_empty()
+            && self.pass_until.is_none()
+            && self.sick_until.is_none()
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn slot_bytes(key: &Key) -> u64 {
+    (SLOT_BYTES + 2 * key.as_str().len()) as u64
+}
+
+const SHARDS: usize = 64;
+const SLOT_BYTES: usize = 256;

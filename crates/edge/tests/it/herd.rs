@@ -1,0 +1,69 @@
+//! Ten thousand visitors on one page that runs out.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use throng_edge::cache::{Answered, Outcome, Policy, Step, Woken};
+
+use crate::site::{Site, message, page, read};
+
+#[tokio::test]
+async fn ten_thousand_waiters_cost_one_origin_request_for_each_expiry() {
+    let mut policy = Policy::talks();
+    // Without grace, so that visitors do wait.
+    policy.grace_ms = 0;
+    let site = Arc::new(Site::new(policy));
+    let asked = Arc::new(AtomicUsize::new(0));
+    for expiry in 1..=3 {
+        let (release, _) = tokio::sync::broadcast::channel::<()>(1);
+        let visitors: Vec<_> = (0..10_000)
+            .map(|_| {
+                tokio::spawn(visit(Arc::clone(&site), Arc::clone(&asked), release.subscribe()))
+            })
+            .collect();
+        // Everybody has asked before the origin answers.
+        while release.receiver_count() > 1 {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+        let mut collapsed = 0;
+        for visitor in visitors {
+            collapsed += usize::from(visitor.await.unwrap() == Outcome::Collapsed);
+        }
+        assert_eq!((asked.load(Ordering::Relaxed), collapsed), (expiry, 9_999));
+        site.wait(60_000);
+    }
+}
+
+async fn visit(
+    site: Arc<Site>,
+    asked: Arc<AtomicUsize>,
+    mut released: tokio::sync::broadcast::Receiver<()>,
+) -> Outcome {
+    let question = site.question("GET", "/", &[]);
+    match site.cache.ask(&question, false) {
+        Step::Fetch(fetch) => {
+            asked.fetch_add(1, Ordering::Relaxed);
+            released.recv().await.unwrap();
+            let (status, headers, body) = message(page(&[]).unwrap());
+            let Answered::Fill(served, mut filling) = fetch.answered(status, headers) else {
+                panic!("it is stored")
+            };
+            filling.push(body);
+            filling.finish();
+            assert_eq!(read(served.body).unwrap(), "0123456789");
+            served.outcome
+        }
+        Step::Wait(wait) => {
+            drop(released);
+            assert_eq!(wait.over().await, Woken::Again);
+            match site.cache.ask(&question, true) {
+                Step::Serve(served) => served.outcome,
+                other => panic!("it is stored: {other:?}"),
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+}
