@@ -4,7 +4,7 @@ use throng::App;
 
 use crate::{
     accounts::{self, Cost, Hasher},
-    commands::{Import, Seed},
+    commands::{Import, Rehearse, Seed},
     demo,
     models::schema,
     tasks::{Count, CountFacets, ForgetTries, MailTicket, RefundEvent, ReleaseSeats},
@@ -33,4 +33,5 @@ pub fn empty() -> App {
         .schedule("7 * * * *", || ForgetTries {})
         .command::<Import>()
         .command::<Seed>()
+        .command::<Rehearse>()
 }
