@@ -1,0 +1,77 @@
+//! Tasks, from a page to their end.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use throng::{
+    queue::{Filter, State},
+    testing,
+};
+
+use crate::site::{Note, app};
+
+#[tokio::test]
+async fn what_a_page_pushes_runs_when_the_test_says_so() {
+    let site = testing::boot(app()).await;
+    let mut heard = site.ctx().bus.subscribe("notes").await.unwrap();
+    site.post("/later", &()).await;
+    assert!(heard.next().now_or_never().is_none());
+    assert_eq!(site.run_tasks().await, 1);
+    assert_eq!(heard.next().await.unwrap(), "\"later\"");
+    assert_eq!(site.run_tasks().await, 0);
+    site.finish().await;
+}
+
+#[tokio::test]
+async fn a_transaction_takes_its_tasks_and_messages_with_it() {
+    use sea_orm::TransactionSession as _;
+
+    let site = testing::boot(app()).await;
+    let cx = site.ctx();
+    let mut heard = cx.bus.subscribe("show.7").await.unwrap();
+    for is_kept in [false, true] {
+        let tx = cx.db.begin().await.unwrap();
+        cx.queue.push_in(&tx, Note { text: "sold".to_owned() }).await.unwrap();
+        cx.bus.publish_in(&tx, "show.7", &12).await.unwrap();
+        if is_kept {
+            tx.commit().await.unwrap();
+        } else {
+            drop(tx);
+        }
+        assert_eq!(site.run_tasks().await, u64::from(is_kept));
+        assert_eq!(heard.next().now_or_never().is_some(), is_kept);
+    }
+    site.finish().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_a_defect_is_tried_again() {
+    let site = testing::boot(app()).await;
+    let cx = site.ctx();
+    let refused = cx.queue.push(Note { text: "refuse".to_owned() }).await.unwrap();
+    let broken = cx.queue.push(Note { text: "break".to_owned() }).await.unwrap();
+    assert_eq!(site.run_tasks().await, 2);
+    let record = cx.queue.find(&refused).await.unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (State::Dead, Some("no such note")));
+    let record = cx.queue.find(&broken).await.unwrap();
+    assert_eq!((record.state, record.reason.as_deref()), (State::Waiting, Some("out of ink")));
+
+    assert_eq!(site.run_until_idle().await, 8, "as often as the policy says");
+    assert_eq!(cx.queue.find(&broken).await.unwrap().state, State::Dead);
+    let left = std::panic::AssertUnwindSafe(site.finish()).catch_unwind().await;
+    assert!(left.is_err(), "dead letters are left behind");
+}
+
+#[tokio::test]
+async fn a_delayed_task_waits_for_its_time() {
+    let site = testing::boot(app()).await;
+    let cx = site.ctx();
+    let note = Note { text: "later".to_owned() };
+    cx.queue.push_after(Duration::from_secs(60), note).await.unwrap();
+    assert_eq!(site.run_tasks().await, 0);
+    site.advance(Duration::from_secs(61));
+    assert_eq!(site.run_tasks().await, 1);
+    let done = Filter { state: Some(State::Done), ..Filter::default() };
+    assert_eq!(cx.queue.list(&done).await.unwrap().len(), 1);
+    site.finish().await;
+}
