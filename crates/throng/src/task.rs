@@ -147,8 +147,11 @@ pub(crate) struct Kind {
     pub(crate) policy: Policy,
     /// Turns arguments from a command line into the message, if they fit.
     pub(crate) read: fn(Value) -> Result<Message>,
-    pub(crate) run: fn(Site, Delivery) -> Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    pub(crate) run: fn(Site, Delivery) -> Running,
 }
+
+/// A task under way.
+type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl Kind {
     pub(crate) fn of<T: Task>() -> Self {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -19,13 +20,13 @@ use super::{
 };
 
 /// Every key with its value as text and where that came from. Values have been checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     values: BTreeMap<&'static str, Setting>,
 }
 
 /// One checked value. Lists are joined by commas.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) text: String,
     pub(crate) source: Source,
@@ -118,7 +119,7 @@ impl Settings {
         at: Source,
     ) -> Result<(), ConfigError> {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-            let meant = suggest::nearest(name, KEYS.iter().map(|key| key.name));
+            let meant = suggest::nearest(name, KEYS.iter().map(|key| key.name).chain(sections()));
             let meant = meant.map(str::to_owned);
             return Err(ConfigError::UnknownKey { at, key: name.to_owned(), meant });
         };
@@ -171,6 +172,13 @@ impl Settings {
         }
         self.values.insert(key.name, Setting { text, source });
         Ok(())
+    }
+}
+
+/// Holds secrets as they are: what prints them goes through `config::print`.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settings")
     }
 }
 

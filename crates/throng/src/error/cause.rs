@@ -73,7 +73,11 @@ fn sort(cause: &(dyn StdError + 'static)) -> Option<Sorted> {
             }
             _ => {}
         }
-        next = cause.source();
+        next = match cause.downcast_ref::<std::io::Error>() {
+            // Its source is that of the error inside, which would be skipped.
+            Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+            None => cause.source(),
+        };
     }
     None
 }

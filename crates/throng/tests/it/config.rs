@@ -31,7 +31,8 @@ fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
 
 #[test]
 fn each_mistake_names_its_place_and_what_would_be_right() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+    let cases: &[Case] = &[
         (
             "[web]\nlisen = \"x\"",
             &[],
@@ -40,7 +41,7 @@ fn each_mistake_names_its_place_and_what_would_be_right() {
         (
             "[wep]\nlisten = \"x\"",
             &[],
-            "throng.toml:1: unknown config key `wep`; did you mean `env`?",
+            "throng.toml:1: unknown config key `wep`; did you mean `web`?",
         ),
         (
             "colour = 1",

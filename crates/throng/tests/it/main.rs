@@ -1,6 +1,8 @@
 //! The facade through its public door: a small site in process, and real processes for what only
 //! they can show.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot do fails the test")]
+
 mod assets;
 mod cli;
 mod config;

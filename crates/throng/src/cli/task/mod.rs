@@ -29,6 +29,10 @@ pub(super) fn spec(name: &'static str) -> Command {
     Command::new("task")
         .about("Push tasks, and look at what became of them")
         .subcommand_required(true)
+        .after_help(format!(
+            "Examples:\n  {name} task list --state dead\n  {name} task counts\n  {name} task push NAME \
+             '{{\"field\": 1}}' --wait 30"
+        ))
         .disable_help_subcommand(true)
         .subcommand(
             Command::new("push")
