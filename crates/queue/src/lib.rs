@@ -82,3 +82,10 @@ pub use worker::{Delivery, Outcome, Report, Worker, WorkerConfig};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
+
+/// The kind of outbox entries that [`Queue::push_in`] writes where the queue is not in the
+/// database; whoever relays the outbox gives their payloads to [`Queue::deliver`].
+pub const OUTBOX_KIND: &str = "task";
+
+/// The name under which a message that cannot be read is parked, its bytes as the argument.
+pub const MALFORMED: &str = "throng.malformed";

@@ -28,7 +28,8 @@ impl Queue {
         Self::with_engine(Database::new(db, clock.clone()), clock)
     }
 
-    /// Opens the engine that `url` names: `database:`, which is the tables of `db`.
+    /// Opens the engine that `url` names: `database:`, which is the tables of `db`, or with the
+    /// feature `redis` a `redis://host:6379/0`.
     ///
     /// # Errors
     /// [`Error::Url`] for a scheme or option that this build does not open.
@@ -43,6 +44,11 @@ impl Queue {
                 if let Some(keep_s) = keep_s {
                     engine = engine.keep(Duration::from_secs(keep_s));
                 }
+                Ok(Self::with_engine(engine, clock))
+            }
+            #[cfg(feature = "redis")]
+            "redis" => {
+                let engine = crate::engine::redis::Redis::open(&url, clock.clone()).await?;
                 Ok(Self::with_engine(engine, clock))
             }
             _ => Err(url.unknown_scheme("queue", OPENS).into()),
@@ -99,6 +105,16 @@ impl Queue {
         let id = self.engine.push_in(tx, &message).await?;
         metrics::pushed(message.queue_name());
         Ok(id)
+    }
+
+    /// Pushes what [`push_in`](Self::push_in) left in the outbox: an entry of kind
+    /// [`OUTBOX_KIND`](crate::OUTBOX_KIND). Delivering it again does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when the payload is no message; else as [`push`](Self::push).
+    pub async fn deliver(&self, payload: &Value) -> Result<TaskId> {
+        let text = payload.as_str().unwrap_or_default();
+        self.push(Message::from_json(text.as_bytes())?).await
     }
 
     /// One task.
@@ -232,6 +248,7 @@ impl Queue {
             let name = message.name().to_owned();
             return Err(Error::TooLarge { name, bytes, max_bytes: self.max_bytes });
         }
+        message.fix_delay(self.clock.now_ms());
         message.complete();
         message.check()
     }
@@ -245,6 +262,9 @@ impl Queue {
     }
 }
 
+#[cfg(not(feature = "redis"))]
 const OPENS: &[&str] = &["database"];
+#[cfg(feature = "redis")]
+const OPENS: &[&str] = &["database", "redis"];
 /// How often a task that another process may finish is asked for.
 const POLL: Duration = Duration::from_millis(100);

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 use crate::{Count, Filter, Message, Record, Result, State, TaskId};
 
 pub mod database;
+mod gather;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 /// Keeps tasks durably and leases each to one worker at a time.
 ///
@@ -33,6 +36,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// Keeps the task if `tx` commits.
     async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId>;
+
+    /// Returns when another process may have pushed a task to one of the queues; only a hint, and
+    /// polling goes on beside it. Never returns where the engine cannot tell. Cancel safe.
+    async fn arrival(&self, _queues: &[String]) {
+        std::future::pending().await
+    }
 
     /// Leases ready tasks to a worker, higher priorities first, then in the order pushed.
     async fn claim(&self, claim: &Claim<'_>) -> Result<Batch>;

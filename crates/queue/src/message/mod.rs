@@ -164,6 +164,12 @@ impl Message {
         self
     }
 
+    /// Keeps no result for Celery's `AsyncResult`, on engines that have it.
+    #[must_use]
+    pub fn ignore_result(self) -> Self {
+        self.header("ignore_result", true)
+    }
+
     /// Adds a header of your own, such as the causal token of the write that this task follows.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -262,6 +268,27 @@ impl Message {
         self.content_type = body::JSON.into();
         self.content_encoding = "utf-8".into();
         Ok(())
+    }
+
+    /// Says when the task is due rather than after how long, so that it can wait anywhere.
+    pub(crate) fn fix_delay(&mut self, now_ms: i64) {
+        if self.headers.contains_key(DELAY) {
+            let due_ms = self.due_ms(now_ms);
+            self.headers.remove(DELAY);
+            self.headers.insert("eta".into(), json!(due_ms.map(time::to_iso)));
+        }
+    }
+
+    /// Redis alone needs this: the message is all that travels there.
+    #[cfg(feature = "redis")]
+    pub(crate) fn clear_eta(&mut self) {
+        self.headers.insert("eta".into(), Value::Null);
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn clear_expiry(&mut self) {
+        self.headers.insert("expires".into(), Value::Null);
+        self.properties.remove("expiration");
     }
 
     pub(crate) fn set_retries(&mut self, retries: u32) {

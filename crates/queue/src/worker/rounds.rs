@@ -46,6 +46,7 @@ pub(super) struct Rounds {
     requests: FuturesUnordered<BoxFuture<'static, Event>>,
     is_claiming: bool,
     is_extending: bool,
+    is_listening: bool,
     /// Whether the queues may have more than what the last claim brought.
     may_have_more: bool,
     /// The one task at a time that two workers did not survive.
@@ -68,6 +69,7 @@ enum Event {
     Extended(Result<Vec<Lease>>),
     Tended(Result<(Tended, u64)>),
     Look(u64),
+    Arrived,
     Beat,
     Tend,
     GiveUp,
@@ -104,6 +106,7 @@ impl Rounds {
             requests: FuturesUnordered::new(),
             is_claiming: false,
             is_extending: false,
+            is_listening: false,
             may_have_more: true,
             suspect: None,
             short_runs: 0,
@@ -162,6 +165,10 @@ impl Rounds {
             // Only the last one set counts: a wake between has set another.
             Event::Look(number) if number == self.looks => self.may_have_more = true,
             Event::Look(_) => {}
+            Event::Arrived => {
+                self.is_listening = false;
+                self.may_have_more = true;
+            }
             Event::Beat => {
                 self.extend();
                 self.give_back_stale();
@@ -234,7 +241,22 @@ impl Rounds {
             self.looks += 1;
             self.after(self.poll.min(due.unwrap_or(self.poll)), Event::Look(self.looks));
             self.poll = (self.poll * 2).min(self.config.poll);
+            self.listen();
         }
+    }
+
+    fn listen(&mut self) {
+        // A list with tasks of other names would be told at once, again and again.
+        if self.is_listening || self.names.is_some() {
+            return;
+        }
+        let (engine, config) = (self.queue.engine().clone(), self.config.clone());
+        self.is_listening = true;
+        let request = async move {
+            engine.arrival(&config.queues).await;
+            Event::Arrived
+        };
+        self.requests.push(request.boxed());
     }
 
     fn start_ready(&mut self) {

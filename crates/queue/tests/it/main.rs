@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+#[cfg(feature = "redis")]
+mod celery;
 mod crash;
 mod engines;
 mod push;
+#[cfg(feature = "redis")]
+mod redis;
 mod schedule;
 mod site;
 mod worker;

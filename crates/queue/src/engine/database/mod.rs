@@ -15,8 +15,7 @@ use throng_core::Clock;
 use throng_db::{Db, Tx};
 use tokio::sync::watch;
 
-use self::push::Gather;
-use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended};
+use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended, gather::Gather};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 mod claim;

@@ -1,53 +1,21 @@
 //! Pushing: rows in, once for each id and each unique key.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use sea_orm::{
     ConnectionTrait, DbErr, TransactionSession,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
 use throng_db::Tx;
 
-use tokio::sync::{Mutex as Turn, oneshot};
-
 use super::{Database, schema as s};
 use crate::{Message, State, TaskId};
 
 impl Database {
-    /// Pushes that arrive while a commit is under way gather and share the next one, because a
-    /// durable commit costs a wait for the disk, however little it holds.
     pub(super) async fn push_rows(&self, messages: &[Message]) -> Result<Vec<TaskId>, DbErr> {
-        let (done, mut answer) = oneshot::channel();
-        self.gather.add(messages.to_vec(), done);
-        let turn = tokio::select! {
-            biased;
-            Ok(ids) = &mut answer => return Ok(ids),
-            turn = self.gather.turn.lock() => turn,
-        };
-        // Whoever had the turn before may have pushed ours meanwhile.
-        if let Ok(ids) = answer.try_recv() {
-            return Ok(ids);
-        }
-        let gathered = self.gather.take();
-        let all: Vec<Message> =
-            gathered.iter().flat_map(|(messages, _)| messages).cloned().collect();
-        let pushed = self.push_chunks(&all).await;
-        drop(turn);
-        let Ok(mut ids) = pushed else {
-            // The others try again by themselves, when their answers never come; each gets the
-            // engine's own words. So do we.
-            drop(gathered);
-            return self.push_chunks(messages).await;
-        };
-        for (messages, done) in gathered {
-            let rest = ids.split_off(messages.len());
-            let _ = done.send(std::mem::replace(&mut ids, rest));
-        }
-        match answer.try_recv() {
-            Ok(ids) => Ok(ids),
-            // Whoever took ours was dropped before it could push. Pushing an id twice is harmless.
-            Err(_) => self.push_chunks(messages).await,
-        }
+        let commit = |all: Arc<[Message]>| async move { self.push_chunks(&all).await }.boxed();
+        self.gather.push(messages, commit).await
     }
 
     async fn push_chunks(&self, messages: &[Message]) -> Result<Vec<TaskId>, DbErr> {
@@ -141,26 +109,6 @@ impl Database {
         select.column(s::ID).from(s::TASK).and_where(Expr::col(s::UNIQUE_KEY).eq(key));
         let row = connection.query_one(&select).await?;
         row.map(|row| row.try_get_by_index::<String>(0).map(TaskId::from)).transpose()
-    }
-}
-
-/// Pushes that wait for the commit that they will share.
-#[derive(Debug, Default)]
-pub(super) struct Gather {
-    waiting: Mutex<Vec<Waiting>>,
-    /// Held by the one whose commit is under way.
-    turn: Turn<()>,
-}
-
-type Waiting = (Vec<Message>, oneshot::Sender<Vec<TaskId>>);
-
-impl Gather {
-    fn add(&self, messages: Vec<Message>, done: oneshot::Sender<Vec<TaskId>>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((messages, done));
-    }
-
-    fn take(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

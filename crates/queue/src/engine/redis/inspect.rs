@@ -1,0 +1,234 @@
+//! Looking at tasks, and setting them right by hand.
+
+use std::collections::HashMap;
+
+use ::redis::RedisError;
+use serde_json::{Value, json};
+
+use super::{Redis, STEPS};
+use crate::{Count, Filter, Message, Record, State, TaskId};
+
+impl Redis {
+    pub(super) async fn find_record(&self, id: &TaskId) -> Result<Option<Record>, RedisError> {
+        let mut command = ::redis::cmd("HGETALL");
+        command.arg(self.task_key(id.as_str()));
+        let fields: HashMap<String, Vec<u8>> =
+            command.query_async(&mut self.connection.clone()).await?;
+        let Some(mut record) = read(&fields) else { return Ok(None) };
+        if record.state == State::Queued {
+            self.read_celery_result(id, &mut record).await?;
+        }
+        Ok(Some(record))
+    }
+
+    /// A task that a Celery worker took out of its list looks queued to us until its result comes.
+    async fn read_celery_result(&self, id: &TaskId, record: &mut Record) -> Result<(), RedisError> {
+        let mut command = ::redis::cmd("GET");
+        command.arg(self.key(format_args!("celery-task-meta-{id}")));
+        let found: Option<Vec<u8>> = command.query_async(&mut self.connection.clone()).await?;
+        let Some(meta) = found.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+        else {
+            return Ok(());
+        };
+        let finished = meta["date_done"].as_str().and_then(crate::time::from_iso);
+        match meta["status"].as_str() {
+            Some("SUCCESS") => {
+                record.state = State::Done;
+                record.result = Some(meta["result"].clone()).filter(|result| !result.is_null());
+            }
+            Some("FAILURE") => {
+                record.state = State::Dead;
+                let told = &meta["result"];
+                let message = told["exc_message"]
+                    .as_array()
+                    .map(|all| all.iter().map(plain).collect::<Vec<_>>().join(", "));
+                let kind = plain(&told["exc_type"]);
+                record.reason = Some(format!("{kind}: {}", message.unwrap_or_default()));
+            }
+            Some("REVOKED") => record.state = State::Cancelled,
+            Some("STARTED" | "RETRY") => record.state = State::Running,
+            _ => return Ok(()),
+        }
+        record.finished_ms = finished.filter(|_| record.state.is_final());
+        Ok(())
+    }
+
+    pub(super) async fn list_records(&self, filter: &Filter) -> Result<Vec<Record>, RedisError> {
+        let queues = match &filter.queue {
+            Some(queue) => vec![queue.clone()],
+            None => self.queues().await?,
+        };
+        let most = isize::try_from(filter.limit).unwrap_or(isize::MAX);
+        let mut records = Vec::new();
+        for queue in queues {
+            for state in State::ALL {
+                if filter.state.is_none_or(|wanted| wanted == state) {
+                    records.extend(self.list_state(&queue, state, most).await?);
+                }
+            }
+        }
+        records.retain(|record| {
+            filter.name.as_deref().is_none_or(|name| record.message.name() == name)
+        });
+        records.sort_by_key(|record| std::cmp::Reverse(record.pushed_ms));
+        records.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        Ok(records)
+    }
+
+    async fn list_state(
+        &self,
+        queue: &str,
+        state: State,
+        most: isize,
+    ) -> Result<Vec<Record>, RedisError> {
+        let mut connection = self.connection.clone();
+        let mut ids: Vec<String> = Vec::new();
+        let mut unknown = HashMap::new();
+        if state == State::Queued {
+            for step in STEPS {
+                let mut command = ::redis::cmd("LRANGE");
+                command.arg(self.list_key(queue, step)).arg(0).arg(most - 1);
+                let messages: Vec<Vec<u8>> = command.query_async(&mut connection).await?;
+                for message in messages.iter().filter_map(|bytes| Message::from_json(bytes).ok()) {
+                    ids.push(message.id().to_string());
+                    unknown.insert(message.id().to_string(), message);
+                }
+            }
+        }
+        let index = match state {
+            State::Queued => self.key(format_args!("throng:suspect:{queue}")),
+            _ => self.state_key(state, queue),
+        };
+        let mut command = ::redis::cmd("ZREVRANGE");
+        command.arg(index).arg(0).arg(most - 1);
+        ids.extend(command.query_async::<Vec<String>>(&mut connection).await?);
+        let mut records = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK) {
+            let mut pipe = ::redis::pipe();
+            for id in chunk {
+                pipe.cmd("HGETALL").arg(self.task_key(id));
+            }
+            let all: Vec<HashMap<String, Vec<u8>>> = pipe.query_async(&mut connection).await?;
+            for (id, fields) in chunk.iter().zip(all) {
+                // What a Celery producer pushed has no record of ours until a worker claims it.
+                let from_list = || unknown.remove(id).map(bare);
+                records.extend(read(&fields).or_else(from_list));
+            }
+        }
+        Ok(records)
+    }
+
+    pub(super) async fn count_tasks(&self) -> Result<Vec<Count>, RedisError> {
+        let mut counts = Vec::new();
+        for queue in self.queues().await? {
+            let mut pipe = ::redis::pipe();
+            for step in STEPS {
+                pipe.cmd("LLEN").arg(self.list_key(&queue, step));
+            }
+            pipe.cmd("ZCARD").arg(self.key(format_args!("throng:suspect:{queue}")));
+            let indexed = State::ALL.into_iter().filter(|state| *state != State::Queued);
+            for state in indexed.clone() {
+                pipe.cmd("ZCARD").arg(self.state_key(state, &queue));
+            }
+            let sizes: Vec<u64> = pipe.query_async(&mut self.connection.clone()).await?;
+            let (queued, rest) = sizes.split_at(STEPS.len() + 1);
+            let rest = indexed.zip(rest.iter().copied());
+            let all = std::iter::once((State::Queued, queued.iter().sum())).chain(rest);
+            let some = all.filter(|(_, tasks)| *tasks > 0);
+            counts.extend(some.map(|(state, tasks)| Count { queue: queue.clone(), state, tasks }));
+        }
+        counts.sort_by(|a, b| (&a.queue, a.state).cmp(&(&b.queue, b.state)));
+        Ok(counts)
+    }
+
+    pub(super) async fn retry_task(
+        &self,
+        id: &TaskId,
+        edited: Option<&Message>,
+    ) -> Result<bool, RedisError> {
+        let known = self.find_record(id).await?;
+        let Some(mut message) = edited.cloned().or(known.map(|record| record.message)) else {
+            return Ok(false);
+        };
+        message.set_retries(0);
+        message.clear_expiry();
+        message.clear_eta();
+        let text = message.to_json();
+        let is_retried = self.run(&self.scripts.retry, &[id.as_str(), &text]).await?;
+        self.signals.ready();
+        Ok(is_retried)
+    }
+
+    pub(super) async fn purge_tasks(&self, queue: &str, state: State) -> Result<u64, RedisError> {
+        if state == State::Running {
+            return Ok(0);
+        }
+        let mut purged = 0;
+        loop {
+            let some: u64 = self.run(&self.scripts.purge, &[queue, state.as_str()]).await?;
+            if some == 0 {
+                return Ok(purged);
+            }
+            purged += some;
+        }
+    }
+
+    pub(super) async fn queues(&self) -> Result<Vec<String>, RedisError> {
+        let mut command = ::redis::cmd("SMEMBERS");
+        command.arg(self.key("throng:queues"));
+        let mut queues: Vec<String> = command.query_async(&mut self.connection.clone()).await?;
+        queues.sort();
+        Ok(queues)
+    }
+}
+
+fn read(fields: &HashMap<String, Vec<u8>>) -> Option<Record> {
+    let text =
+        |name: &str| fields.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let number = |name: &str| text(name)?.parse::<i64>().ok();
+    let count = |name: &str| u32::try_from(number(name).unwrap_or(0)).unwrap_or(0);
+    let mut message = Message::from_json(fields.get("m")?).ok()?;
+    let state = match text("s")?.as_str() {
+        "suspect" => State::Queued,
+        state => state.parse().ok()?,
+    };
+    let retries = message.retries().max(count("r"));
+    message.set_retries(retries);
+    let due_ms = message.due_ms(0).filter(|_| state == State::Waiting);
+    Some(Record {
+        message,
+        state,
+        retries,
+        crashes: count("c"),
+        pushed_ms: number("p").unwrap_or(0),
+        due_ms,
+        started_ms: number("st"),
+        finished_ms: number("f"),
+        worker: text("w"),
+        reason: text("x"),
+        result: text("res").and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+/// The record of a task of which only the message is known.
+fn bare(message: Message) -> Record {
+    Record {
+        retries: message.retries(),
+        message,
+        state: State::Queued,
+        crashes: 0,
+        pushed_ms: 0,
+        due_ms: None,
+        started_ms: None,
+        finished_ms: None,
+        worker: None,
+        reason: None,
+        result: None,
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| json!(value).to_string(), str::to_owned)
+}
+
+const CHUNK: usize = 500;

@@ -1,0 +1,304 @@
+//! Celery's layout on a Redis server: its workers take our tasks, and ours take theirs.
+//!
+//! What is ready stands in kombu's lists, one for each queue and priority step, in kombu's
+//! envelope. Everything else is ours, under `throng:`: what waits for its time, what a worker holds
+//! with a lease, dead letters, records. A claim is one script that takes many tasks out of their
+//! lists and notes who holds them in the same step, so that none is ever between. kombu's own
+//! `unacked` is never touched, and its sweeper never sees what we hold.
+//!
+//! Times are the clock's, as in the database engine. All scripts use one server; Redis Cluster is
+//! not served.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use ::redis::{
+    Client, ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, ToRedisArgs,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use async_trait::async_trait;
+use throng_core::{Clock, EngineUrl};
+use throng_db::{
+    Tx,
+    outbox::{self, Entry},
+};
+use tokio::sync::watch;
+
+use self::scripts::Scripts;
+use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended, gather::Gather};
+use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
+
+mod arrival;
+mod inspect;
+mod ready;
+mod scripts;
+mod settle;
+
+/// Tasks on a Redis server, in Celery's layout.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    connection: ConnectionManager,
+    clock: Clock,
+    signals: Arc<Signals>,
+    gather: Arc<Gather>,
+    scripts: Arc<Scripts>,
+    /// kombu's `global_keyprefix`: before every key.
+    prefix: Arc<str>,
+    keep: Duration,
+    is_lowest_first: bool,
+}
+
+impl Redis {
+    /// Connects to the server that `url` names.
+    ///
+    /// Options: `prefix` (kombu's `global_keyprefix`), `keep_s` (how long records of finished tasks
+    /// stay, an hour unless set) and `lowest_first=true`, which serves priority 0 before 9 as
+    /// Celery does on Redis.
+    ///
+    /// # Errors
+    /// [`Error::Url`] for a URL that is wrong, [`Error::Engine`] when the server does not answer.
+    pub async fn open(url: &EngineUrl, clock: Clock) -> Result<Self> {
+        let mut options = url.options();
+        let prefix: String = options.take("prefix")?.unwrap_or_default();
+        let keep_s: u64 = options.take("keep_s")?.unwrap_or(3600);
+        let is_lowest_first: bool = options.take("lowest_first")?.unwrap_or(false);
+        options.finish()?;
+        let client = Client::open(address(url)?).map_err(failed("open the server"))?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT))
+            .set_max_delay(Duration::from_secs(1))
+            .set_number_of_retries(3);
+        let connection = client
+            .get_connection_manager_with_config(config)
+            .await
+            .map_err(failed("reach the server"))?;
+        Ok(Self {
+            client,
+            connection,
+            clock,
+            signals: Arc::default(),
+            gather: Arc::default(),
+            scripts: Arc::default(),
+            prefix: prefix.into(),
+            keep: Duration::from_secs(keep_s),
+            is_lowest_first,
+        })
+    }
+
+    fn key(&self, rest: impl fmt::Display) -> String {
+        format!("{}{rest}", self.prefix)
+    }
+
+    fn state_key(&self, state: State, queue: &str) -> String {
+        self.key(format_args!("throng:{state}:{queue}"))
+    }
+
+    fn task_key(&self, id: &str) -> String {
+        self.key(format_args!("throng:task:{id}"))
+    }
+
+    /// kombu's list of a queue for one of its priority steps.
+    fn list_key(&self, queue: &str, step: u8) -> String {
+        match step {
+            0 => self.key(queue),
+            _ => self.key(format_args!("{queue}\u{6}\u{16}{step}")),
+        }
+    }
+
+    fn in_ms(&self, wait: Duration) -> i64 {
+        self.clock.now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Engine for Redis {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn wakes(&self) -> watch::Receiver<u64> {
+        self.signals.wakes()
+    }
+
+    fn finishes(&self) -> watch::Receiver<u64> {
+        self.signals.finishes()
+    }
+
+    async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
+        self.push_messages(messages).await.map_err(failed("push a task"))
+    }
+
+    async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
+        let id = message.id();
+        let kind = crate::OUTBOX_KIND.to_owned();
+        let entry = Entry { kind, key: id.to_string(), payload: message.to_json().into() };
+        outbox::push_in(tx, entry).await.map_err(failed("push a task"))?;
+        Ok(id)
+    }
+
+    async fn arrival(&self, queues: &[String]) {
+        self.await_arrival(queues).await;
+    }
+
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Batch> {
+        self.claim_messages(claim).await.map_err(failed("claim tasks"))
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
+        self.extend_leases(leases, by).await.map_err(failed("prolong leases"))
+    }
+
+    async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
+        self.settle_ended(ended).await.map_err(failed("record how tasks ended"))
+    }
+
+    async fn tend(&self, max_crashes: u32) -> Result<Tended> {
+        self.tend_tasks(max_crashes).await.map_err(failed("tend tasks"))
+    }
+
+    async fn unpark(&self, names: &[String]) -> Result<u64> {
+        let unparked: u64 =
+            self.run(&self.scripts.unpark, &[names]).await.map_err(failed("unpark tasks"))?;
+        if unparked > 0 {
+            self.signals.ready();
+        }
+        Ok(unparked)
+    }
+
+    async fn find(&self, id: &TaskId) -> Result<Option<Record>> {
+        self.find_record(id).await.map_err(failed("find a task"))
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
+        self.list_records(filter).await.map_err(failed("list tasks"))
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>> {
+        self.count_tasks().await.map_err(failed("count tasks"))
+    }
+
+    async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool> {
+        self.retry_task(id, edited).await.map_err(failed("try a task again"))
+    }
+
+    async fn cancel(&self, id: &TaskId) -> Result<bool> {
+        let cancelled: bool = self
+            .run(&self.scripts.cancel, &[id.as_str()])
+            .await
+            .map_err(failed("cancel a task"))?;
+        self.signals.finished();
+        Ok(cancelled)
+    }
+
+    async fn purge(&self, queue: &str, state: State) -> Result<u64> {
+        self.purge_tasks(queue, state).await.map_err(failed("purge tasks"))
+    }
+
+    async fn pause(&self, queue: &str, is_paused: bool) -> Result<()> {
+        let command = if is_paused { "SADD" } else { "SREM" };
+        let mut command = ::redis::cmd(command);
+        command.arg(self.key("throng:paused")).arg(queue);
+        let done: Result<(), RedisError> = command.query_async(&mut self.connection.clone()).await;
+        done.map_err(failed("pause or resume a queue"))?;
+        self.signals.ready();
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<String>> {
+        let mut command = ::redis::cmd("SMEMBERS");
+        command.arg(self.key("throng:paused"));
+        let paused: Result<Vec<String>, RedisError> =
+            command.query_async(&mut self.connection.clone()).await;
+        let mut paused = paused.map_err(failed("list paused queues"))?;
+        paused.sort();
+        Ok(paused)
+    }
+
+    async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool> {
+        let until = self.in_ms(lease).to_string();
+        let arguments = [role, holder, &until];
+        self.run(&self.scripts.lead, &arguments).await.map_err(failed("lead the schedules"))
+    }
+
+    async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {
+        let key = self.key(format_args!("throng:schedule:{schedule}"));
+        let mut pipe = ::redis::pipe();
+        pipe.cmd("SET").arg(&key).arg(now_ms).arg("NX").ignore().cmd("GET").arg(&key);
+        let last: Result<(i64,), RedisError> = pipe.query_async(&mut self.connection.clone()).await;
+        last.map(|(last_ms,)| last_ms).map_err(failed("read a schedule"))
+    }
+
+    async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
+        let mut arguments =
+            vec![fire.schedule.to_owned(), fire.last_ms.to_string(), fire.at_ms.to_string()];
+        if let Some(message) = fire.message {
+            arguments.extend(self.push_arguments(message));
+        }
+        let fired = self.run(&self.scripts.fire, &arguments).await;
+        self.signals.ready();
+        fired.map_err(failed("fire a schedule"))
+    }
+}
+
+const NAME: &str = "redis";
+/// What a request to the server waits at most.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// kombu's priority steps.
+const STEPS: [u8; 4] = [0, 3, 6, 9];
+
+fn failed<E: std::error::Error + Send + Sync + 'static>(
+    doing: &'static str,
+) -> impl FnOnce(E) -> Error {
+    move |source| Error::Engine { engine: NAME, doing, source: Box::new(source) }
+}
+
+fn address(url: &EngineUrl) -> Result<ConnectionInfo> {
+    let [host] = url.hosts() else {
+        return Err(url
+            .fault("host", "one Redis server is named, like redis://127.0.0.1:6379/0")
+            .into());
+    };
+    let path = url.path().trim_matches('/');
+    let database: i64 = match path {
+        "" => 0,
+        number => number
+            .parse()
+            .map_err(|_| url.fault("path", "it is the number of a database, like /0"))?,
+    };
+    let mut info = RedisConnectionInfo::default().set_db(database);
+    if let Some(user) = url.user().filter(|user| !user.is_empty()) {
+        info = info.set_username(user);
+    }
+    if let Some(password) = url.password() {
+        info = info.set_password(password.reveal());
+    }
+    let address = ConnectionAddr::Tcp(host.name.clone(), host.port.unwrap_or(6379));
+    let wrong = |error: RedisError| url.fault("address", error.to_string());
+    Ok(::redis::IntoConnectionInfo::into_connection_info(address)
+        .map_err(wrong)?
+        .set_redis_settings(info))
+}
+
+impl Redis {
+    /// Runs a script with what every script begins with.
+    async fn run<T: ::redis::FromRedisValue>(
+        &self,
+        script: &::redis::Script,
+        arguments: &[impl ToRedisArgs],
+    ) -> Result<T, RedisError> {
+        let keep_ms = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        let mut call = script.prepare_invoke();
+        call.arg(&*self.prefix).arg(self.clock.now_ms()).arg(keep_ms);
+        for argument in arguments {
+            call.arg(argument);
+        }
+        call.invoke_async(&mut self.connection.clone()).await
+    }
+}

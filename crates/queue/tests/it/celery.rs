@@ -1,0 +1,202 @@
+//! Real Celery on the other side of one Redis: its producers with our workers, and the reverse.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use throng_core::{Clock, EngineUrl};
+use throng_queue::{
+    Backoff, Delivery, Message, Outcome, Policy, Queue, State, Task, TaskId, Worker, WorkerConfig,
+    engine::redis::Redis,
+};
+
+use crate::{redis, site::Running};
+
+#[derive(Deserialize, Serialize)]
+struct Add {
+    left: Value,
+    right: Value,
+}
+
+impl Task for Add {
+    const NAME: &'static str = "math.add";
+}
+
+/// A queue that this test alone uses, and the Python that has Celery.
+struct Peer {
+    url: String,
+    python: String,
+    name: String,
+    queue: Queue,
+}
+
+impl Peer {
+    async fn new() -> Option<Self> {
+        let url = redis::url()?;
+        let Ok(python) = std::env::var("THRONG_TEST_PYTHON") else {
+            println!("skip: THRONG_TEST_PYTHON is not set");
+            return None;
+        };
+        let engine = Redis::open(&EngineUrl::parse(&url).unwrap(), Clock::system()).await.unwrap();
+        let queue = Queue::with_engine(engine, Clock::system());
+        Some(Self { url, python, name: format!("peer-{}", TaskId::random()), queue })
+    }
+
+    fn python(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.python);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/celery_peer.py");
+        command.arg(script).arg(arguments[0]).arg(&self.name).args(&arguments[1..]);
+        command.env("BROKER", &self.url).stdout(Stdio::piped());
+        command
+    }
+
+    /// Runs the script to its end without standing in the way of our worker.
+    async fn run(&self, arguments: &[&str]) -> String {
+        let mut command = self.python(arguments);
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(ran.status.success(), "the script failed");
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    fn worker(&self) -> Worker {
+        let config = WorkerConfig { queues: vec![self.name.clone()], ..WorkerConfig::default() };
+        let quick = Policy {
+            max_retries: 2,
+            backoff: Backoff::fixed(Duration::from_millis(100)),
+            ..Policy::default()
+        };
+        Worker::new(self.queue.clone())
+            .config(config)
+            .on_task(|task: Add, _| async move {
+                Outcome::Done(match (task.left.as_i64(), task.right.as_i64()) {
+                    (Some(left), Some(right)) => json!(left + right),
+                    _ => json!(format!("{}{}", text(&task.left), text(&task.right))),
+                })
+            })
+            .on("math.flaky", quick, |delivery: Delivery| async move {
+                match delivery.retries() {
+                    2 => Outcome::Done(json!(2)),
+                    _ => Outcome::retry("not yet"),
+                }
+            })
+            .on("math.fail", Policy { max_retries: 0, ..quick }, |delivery: Delivery| async move {
+                Outcome::retry(delivery.arguments::<String>().unwrap())
+            })
+            .on("when", quick, |_: Delivery| async {
+                Outcome::Done(json!(Clock::system().now_ms() as f64 / 1000.0))
+            })
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn celery_calls_our_tasks_and_gets_their_results() {
+    let Some(peer) = Peer::new().await else { return };
+    let running = Running::start(peer.worker());
+    let said = peer.run(&["produce"]).await;
+    running.stop().await;
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..4], ["5", "7", "late", "2"]);
+    assert_eq!(lines[4], "Exception: no luck (gave up after 1 tries)");
+    assert!(
+        lines[5].contains("wrong arguments for task `math.add`: missing field `right`"),
+        "{said}"
+    );
+    assert_eq!(lines[6], "00000000000000000000000000000007");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn celery_runs_our_tasks_and_we_get_their_results() {
+    let Some(peer) = Peer::new().await else { return };
+    let _worker = Killed(peer.python(&["work"]).spawn().unwrap());
+    let push = |name: &str, args: Value| {
+        peer.queue.push(Message::new(name, args).unwrap().queue(&peer.name))
+    };
+    let wait = |id: TaskId| {
+        let queue = peer.queue.clone();
+        async move { queue.wait(&id, Duration::from_secs(60)).await.unwrap() }
+    };
+    let sum = wait(push("math.add", json!([2, 3])).await.unwrap()).await;
+    assert_eq!((sum.state, sum.result), (State::Done, Some(json!(5))));
+    let named = wait(push("math.add", json!({"left": "a", "right": "b"})).await.unwrap()).await;
+    assert_eq!(named.result, Some(json!("ab")));
+    let flaky = wait(push("math.flaky", json!([])).await.unwrap()).await;
+    assert_eq!((flaky.state, flaky.result), (State::Done, Some(json!(2))));
+    let failed = wait(push("math.fail", json!(["no luck"])).await.unwrap()).await;
+    assert_eq!(failed.state, State::Dead);
+    assert_eq!(failed.reason.as_deref(), Some("ValueError: no luck"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_both_kinds_share_a_queue_and_lose_and_repeat_nothing() {
+    let Some(peer) = Peer::new().await else { return };
+    let list = format!("notes-{}", peer.name);
+    let client = ::redis::Client::open(peer.url.as_str()).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+    let (ours, notes) = (connection.clone(), list.clone());
+    let worker = peer.worker().on("note", Policy::default(), move |delivery: Delivery| {
+        let (mut connection, list) = (ours.clone(), notes.clone());
+        async move {
+            // Slow enough that Celery gets its share.
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            let key = delivery.arguments::<String>().unwrap();
+            let mut push = ::redis::cmd("RPUSH");
+            push.arg(&list).arg(format!("ours {key}"));
+            Outcome::of(push.query_async::<()>(&mut connection).await)
+        }
+    });
+    let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
+    let ready = push_until_celery_works(&peer).await;
+    let running = Running::start(worker);
+    let messages = (0..300).map(|at| {
+        Message::new("note", [format!("throng {at}")]).unwrap().queue(&peer.name).ignore_result()
+    });
+    peer.queue.push_all(messages.collect()).await.unwrap();
+    peer.run(&["notes", "300"]).await;
+    let mut seen: Vec<String> = Vec::new();
+    for _ in 0..600 {
+        let mut range = ::redis::cmd("LRANGE");
+        range.arg(&list).arg(0).arg(-1);
+        seen = range.query_async(&mut connection.clone()).await.unwrap();
+        if seen.len() >= 600 + ready {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    running.stop().await;
+    assert_eq!(seen.len(), 600 + ready, "as many notes as tasks");
+    let ours = seen.iter().filter(|note| note.starts_with("ours ")).count();
+    assert!(ours > 0 && ours < 600, "both took part, not only one: {ours} of ours");
+    let mut keys: Vec<&str> = seen.iter().map(|note| note.trim_start_matches("ours ")).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), 600 + ready, "no task ran twice");
+    let mut delete = ::redis::cmd("DEL");
+    delete.arg(&list);
+    let () = delete.query_async(&mut connection.clone()).await.unwrap();
+}
+
+/// Celery takes a second to start; the answer is how many notes that took.
+async fn push_until_celery_works(peer: &Peer) -> usize {
+    let hello = Message::new("note", ["hello"]).unwrap().queue(&peer.name);
+    let id = peer.queue.push(hello).await.unwrap();
+    let record = peer.queue.wait(&id, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(record.state, State::Done);
+    1
+}
