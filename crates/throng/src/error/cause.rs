@@ -66,6 +66,11 @@ fn sort(cause: &(dyn StdError + 'static)) -> Option<Sorted> {
         if let Some(Carried(error)) = cause.downcast_ref() {
             return Some(Sorted::Ours(error.clone()));
         }
+        // What a cache's loader said is what its caller would have said.
+        let cached = cause.downcast_ref::<throng_cache::Error>();
+        if let Some(error) = cached.and_then(throng_cache::Error::loader_error::<Error>) {
+            return Some(Sorted::Ours(error.clone()));
+        }
         match cause.downcast_ref::<DbErr>() {
             Some(DbErr::RecordNotFound(_)) => return Some(Sorted::Missing),
             Some(error) if throng_db::kind(error) == throng_db::Kind::Retry => {
