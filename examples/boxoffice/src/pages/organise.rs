@@ -1,0 +1,181 @@
+//! An organiser's own pages.
+
+use maud::Markup;
+use sea_orm::TransactionSession;
+use serde::Deserialize;
+use throng::{
+    Result,
+    web::{Form, Path, Query, Response},
+};
+
+use super::{Guest, events as shown, guest::again};
+use crate::{
+    models::{
+        Cursor, Event, Problems, Stamp, events, events::Form as Typed, orders as sales, organisers,
+        seats, tickets,
+    },
+    tasks::{CountFacets, RefundEvent},
+    views::{forms::Filled, organise as view},
+};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Asked {
+    after: String,
+}
+
+pub(super) async fn desk(guest: Guest, Query(asked): Query<Asked>) -> Result<Markup> {
+    let cx = &guest.cx;
+    let Some(user) = guest.user() else {
+        let frame = guest.frame()?;
+        return Ok(frame.page("Put on an event", view::invitation(&frame)));
+    };
+    let organiser = organisers::of_owner(&cx.db, user.id).await?;
+    let after: Option<Cursor> = shown::parse(&asked.after)?;
+    let (events, older) = match &organiser {
+        None => (Vec::new(), None),
+        Some(organiser) => {
+            let page = events::of_organiser(&cx.db, organiser.id, after.as_ref(), EVENTS).await?;
+            (shown::with_seats(cx, page.items).await?, page.next)
+        }
+    };
+    let older = older.map(|next| format!("/organise?after={next}"));
+    let today = guest.today();
+    let body = view::desk(organiser.as_ref(), &events, &today, older.as_deref(), after.is_none());
+    Ok(guest.frame()?.page("Your events", body))
+}
+
+pub(super) async fn new_form(guest: Guest) -> Result<Markup> {
+    guest.member()?;
+    let typed = Typed { published: Some("on".into()), ..Typed::default() };
+    form_page(&guest, None, &typed, &Problems::default())
+}
+
+pub(super) async fn create(guest: Guest, Form(typed): Form<Typed>) -> Result<Response> {
+    let user = guest.member()?;
+    let draft = match typed.check() {
+        Ok(draft) => draft,
+        Err(problems) => return Ok(again(form_page(&guest, None, &typed, &problems)?)),
+    };
+    let cx = &guest.cx;
+    let tx = cx.db.begin().await?;
+    let organiser = organisers::ensure(&tx, Stamp::new(&cx.ids, &cx.clock), user).await?;
+    let event = events::create(&tx, Stamp::new(&cx.ids, &cx.clock), organiser.id, &draft).await?;
+    cx.queue.push_in(&tx, CountFacets {}).await?;
+    tx.commit().await?;
+    let words = match draft.published {
+        true => "Your event is up. Tell people where it is.",
+        false => "Your draft is kept. Only you see it until you publish it.",
+    };
+    Ok(guest.told(&format!("/events/{}", event.id), words))
+}
+
+pub(super) async fn edit_form(guest: Guest, Path(id): Path<i64>) -> Result<Markup> {
+    let event = own(&guest, id).await?;
+    let seats = seats::of(&guest.cx.db, id).await?;
+    let typed = Typed::of(&event, seats.map_or(0, |seats| seats.capacity));
+    form_page(&guest, Some(&event), &typed, &Problems::default())
+}
+
+pub(super) async fn edit(
+    guest: Guest,
+    Path(id): Path<i64>,
+    Form(typed): Form<Typed>,
+) -> Result<Response> {
+    let event = own(&guest, id).await?;
+    let draft = match typed.check() {
+        Ok(draft) => draft,
+        Err(problems) => return Ok(again(form_page(&guest, Some(&event), &typed, &problems)?)),
+    };
+    let cx = &guest.cx;
+    let tx = cx.db.begin().await?;
+    if let Err(problems) = events::edit(&tx, &event, &draft).await? {
+        return Ok(again(form_page(&guest, Some(&event), &typed, &problems)?));
+    }
+    cx.queue.push_in(&tx, CountFacets {}).await?;
+    tx.commit().await?;
+    shown::changed(cx, id).await?;
+    Ok(guest.told(&format!("/organise/events/{id}"), "Saved."))
+}
+
+pub(super) async fn cancel(guest: Guest, Path(id): Path<i64>) -> Result<Response> {
+    let event = own(&guest, id).await?;
+    let cx = &guest.cx;
+    let tx = cx.db.begin().await?;
+    if events::cancel(&tx, event.id).await? {
+        cx.queue.push_in(&tx, RefundEvent { event_id: id }).await?;
+        cx.queue.push_in(&tx, CountFacets {}).await?;
+    }
+    tx.commit().await?;
+    shown::changed(cx, id).await?;
+    Ok(guest.told("/organise", format!("{} is cancelled.", event.name)))
+}
+
+pub(super) async fn orders(
+    guest: Guest,
+    Path(id): Path<i64>,
+    Query(asked): Query<Asked>,
+) -> Result<Markup> {
+    let event = own(&guest, id).await?;
+    let db = &guest.cx.db;
+    let after: Option<Cursor> = shown::parse(&asked.after)?;
+    let page = sales::of_event(db, id, after.as_ref(), ORDERS).await?;
+    let older = page.next.map(|next| format!("/organise/events/{id}/orders?after={next}"));
+    let mut rows = Vec::with_capacity(page.items.len());
+    for order in page.items {
+        let tickets = tickets::of_order(db, order.id).await?;
+        let used = tickets.iter().filter(|ticket| ticket.used_at_ms.is_some()).count();
+        rows.push((order, used));
+    }
+    let seats = seats::of(db, id).await?;
+    let body = view::orders(&event, seats.as_ref(), &rows, older.as_deref(), after.is_none());
+    Ok(guest.frame()?.page("Who comes", body))
+}
+
+/// The event `id`, if it is the guest's to edit.
+pub(super) async fn own(guest: &Guest, id: i64) -> Result<Event> {
+    guest.member()?;
+    let event = events::find(&guest.cx.db, id).await?.ok_or_else(shown::no_such_event)?;
+    let owner = match event.organiser_id {
+        Some(id) => organisers::find(&guest.cx.db, id).await?.and_then(|found| found.owner_id),
+        None => None,
+    };
+    match shown::may_edit(guest, owner) {
+        true => Ok(event),
+        false => Err(throng::Error::forbidden("only its organiser may do that")),
+    }
+}
+
+fn form_page(
+    guest: &Guest,
+    event: Option<&Event>,
+    typed: &Typed,
+    problems: &Problems,
+) -> Result<Markup> {
+    let values = |name: &str| {
+        let ticked = |tick: &Option<String>| tick.clone().unwrap_or_default();
+        match name {
+            "name" => typed.name.clone(),
+            "url" => typed.url.clone(),
+            "starts_on" => typed.starts_on.clone(),
+            "ends_on" => typed.ends_on.clone(),
+            "city" => typed.city.clone(),
+            "country" => typed.country.clone(),
+            "online" => ticked(&typed.online),
+            "topic" => typed.topic.clone(),
+            "description" => typed.description.clone(),
+            "capacity" => typed.capacity.clone(),
+            "price" => typed.price.clone(),
+            "currency" => typed.currency.clone(),
+            "published" => ticked(&typed.published),
+            _ => String::new(),
+        }
+    };
+    let frame = guest.frame()?;
+    let title = if event.is_some() { "Edit event" } else { "New event" };
+    let body = view::form(&frame, event, &Filled { values: &values, problems });
+    Ok(frame.page(title, body))
+}
+
+const EVENTS: u64 = 25;
+const ORDERS: u64 = 50;
