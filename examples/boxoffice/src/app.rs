@@ -4,9 +4,11 @@ use throng::App;
 
 use crate::{
     accounts::{self, Cost, Hasher},
+    api,
     commands::{Import, Rehearse, Seed},
     demo,
     models::schema,
+    pages,
     tasks::{Count, CountFacets, ForgetTries, MailTicket, RefundEvent, ReleaseSeats},
 };
 
@@ -20,6 +22,12 @@ pub fn empty() -> App {
     App::new("boxoffice")
         .about("An events site: tickets, comments, follows")
         .migrations(schema::MIGRATIONS)
+        .routes(pages::routes())
+        .routes(api::routes())
+        .assets(&pages::ASSETS)
+        .error_page(pages::error_page)
+        .sign_in_path("/sign-in")
+        .provide(pages::Streams::new(MOST_STREAMS))
         .provide(Hasher::new(Cost::default()))
         .accounts(async |cx, user_id| Ok(accounts::password_of(&cx.db, &user_id).await?))
         .task::<MailTicket>()
@@ -35,3 +43,6 @@ pub fn empty() -> App {
         .command::<Seed>()
         .command::<Rehearse>()
 }
+
+/// How many open pages one process keeps fresh; each costs a connection and a few kilobytes.
+const MOST_STREAMS: usize = 10_000;

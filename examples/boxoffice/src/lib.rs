@@ -3,17 +3,21 @@
 //! `models` is what is stored, with one module for each noun; `purchase` holds and sells seats;
 //! `accounts` signs people up and in; `tickets` draws and checks tickets; `tasks` is what workers
 //! do, `mail` what they send, and `live` what open pages are told; `commands` is what whoever runs
-//! the site types, and `demo` what an empty site shows.
+//! the site types, and `demo` what an empty site shows. `pages` answers browsers and `api` programs;
+//! `views` is what pages look like.
 
 pub mod accounts;
+mod api;
 mod app;
 pub mod commands;
 mod demo;
 pub mod live;
 pub mod mail;
 pub mod models;
+mod pages;
 pub mod purchase;
 pub mod tasks;
 pub mod tickets;
+mod views;
 
 pub use app::{app, empty};
