@@ -39,7 +39,8 @@ impl Cache {
         Config::default().memory()
     }
 
-    /// Opens the engine that `url` names: `memory:`, or `memory:?max_bytes=8388608`.
+    /// Opens the engine that `url` names: `memory:?max_bytes=8388608`, or
+    /// `memcached://a,b,c?ring=ketama-weighted`.
     ///
     /// # Errors
     /// [`Error::Url`] when the URL is wrong or names an engine that this build does not open.

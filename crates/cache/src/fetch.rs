@@ -272,9 +272,13 @@ impl Flight {
         };
         match filled {
             Ok(true) => self.core.soften(&mut entry),
-            // Somebody wrote meanwhile, so this value may be the older one; or the engine has gone.
-            // It answers those who waited for it, and nobody else.
-            Ok(false) | Err(_) => entry.end(),
+            // Somebody wrote meanwhile, so this value may be the older one. It answers those who
+            // waited for it, and nobody else.
+            Ok(false) => entry.end(),
+            Err(error) => {
+                tracing::warn!(key = &*self.key, %error, "cannot share the value of `{}`", self.key);
+                self.core.soften(&mut entry);
+            }
         }
         Ok(entry)
     }

@@ -29,6 +29,11 @@
 //! | URL | needs | survives a restart | shared between processes | cannot promise |
 //! |---|---|---|---|---|
 //! | `memory:` (`max_bytes`) | nothing | no | no | one load among several processes |
+//! | `memcached://a,b?ring=…` | memcached 1.6 or newer | the site's, yes; a server's, no | yes | that a server which hung and came back is not behind; ttls under a second |
+//!
+//! The URL of a memcached fleet names the ring by which its other clients place keys; see
+//! [`engine::Memcached::open`] for the options. A server that fails leaves the ring, its keys go to
+//! the others, and no caller gets an error.
 //!
 //! **Promised:** a load's failure is never stored; a load that was overtaken by a `set` or `delete`
 //! is not stored; a caller that goes away breaks off nobody else's load; a value with a lower

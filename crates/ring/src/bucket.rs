@@ -23,3 +23,9 @@ pub fn nydus_partition(key: &[u8], hosts: usize) -> Option<usize> {
     let signed = hash::crc32(key).cast_signed();
     usize::try_from(i64::from(signed).rem_euclid(hosts)).ok()
 }
+
+/// The MD5 of `bytes` in hex: how keys are hashed that a server does not take.
+#[must_use]
+pub fn md5_hex(bytes: &[u8]) -> String {
+    hash::md5(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

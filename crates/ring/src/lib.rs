@@ -32,6 +32,6 @@ mod hash;
 mod placement;
 mod ring;
 
-pub use bucket::{BUCKETS, bucket, nydus_partition};
+pub use bucket::{BUCKETS, bucket, md5_hex, nydus_partition};
 pub use placement::Placement;
 pub use ring::{Ring, RingError, Server};

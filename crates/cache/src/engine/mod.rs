@@ -1,5 +1,6 @@
 //! What a cache can stand on: the trait that every engine implements, and the schemes that open one.
 
+mod memcached;
 mod memory;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use throng_core::EngineUrl;
 
 use crate::{Cache, Config, Result};
 
+pub use memcached::Memcached;
 pub use memory::Memory;
 
 /// An engine: bytes under keys, for a while, and one lease for each expiry.
@@ -47,8 +49,9 @@ pub trait Engine: Send + Sync + 'static {
     /// lease for each expiry; it loads and then calls [`fill`](Self::fill) or
     /// [`release`](Self::release).
     ///
-    /// What has at most `stale` left of its time on the engine is due. After `lease` without either
-    /// call the holder counts as crashed, and another caller is given a lease.
+    /// What has at most `stale` left of its time on the engine is due. A holder that does neither
+    /// within `lease` counts as crashed, and another caller is given a lease: for a missing key at
+    /// once, for a stale one at the latest when it ends.
     async fn claim(&self, key: &str, stale: Duration, lease: Duration) -> Result<Claim>;
 
     /// Stores what the holder of a lease loaded; `false`, and stores nothing, when the lease is
@@ -110,6 +113,10 @@ pub(crate) async fn open(url: &str, config: Config) -> Result<Cache> {
             options.finish()?;
             Ok(config.memory())
         }
-        _ => Err(url.unknown_scheme("cache", &["memory"]).into()),
+        "memcached" => {
+            let engine = Memcached::open(&url, &config.clock)?;
+            Ok(config.with_engine(engine))
+        }
+        _ => Err(url.unknown_scheme("cache", &["memory", "memcached"]).into()),
     }
 }

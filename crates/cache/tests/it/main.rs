@@ -1,7 +1,9 @@
 //! The cache through the public door: one load for each expiry, and what happens when loading fails.
 
 mod fetch;
+mod memcached;
 mod plain;
+mod servers;
 
 use std::time::Duration;
 

@@ -19,7 +19,9 @@ async fn urls_open_what_this_build_has_and_say_so_otherwise() {
     let unknown = refusal("gopher://hole").await;
     assert_eq!(unknown.kind(), Kind::Bug);
     assert!(
-        unknown.to_string().contains("cache cannot open `gopher:`; this build opens `memory:`")
+        unknown
+            .to_string()
+            .contains("cache cannot open `gopher:`; this build opens `memory:`, `memcached:`")
     );
     assert!(refusal("memory:?size=1").await.to_string().contains("unknown option `size`"));
 }

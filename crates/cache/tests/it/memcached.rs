@@ -1,0 +1,228 @@
+//! The cache on real memcached servers: the shared suite, one load in the fleet, and dying servers.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use throng_cache::{Engine, Error, Life, engine::Memcached};
+use throng_core::EngineUrl;
+
+use super::{servers::Servers, *};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memcached_conforms_on_every_ring() {
+    let Some(servers) = Servers::start(3) else { return };
+    let mut suites = tokio::task::JoinSet::new();
+    for ring in throng_ring::Placement::ALL {
+        let url = EngineUrl::parse(&servers.url(&format!("ring={ring}"))).unwrap();
+        let engine = Memcached::open(&url, &Clock::system()).unwrap();
+        suites.spawn(async move {
+            let config = Config { near_ms: 100, ..Config::default() };
+            conformance::exercise(engine, config, ring.name(), tokio::time::sleep).await.unwrap();
+        });
+    }
+    suites.join_all().await;
+}
+
+#[tokio::test]
+async fn wrong_urls_are_told_what_would_be_right() {
+    let refusal = async |url: &str| Cache::open(url).await.unwrap_err().to_string();
+    assert!(refusal("memcached://a,b").await.contains("must be named"));
+    assert!(refusal("memcached://a,b?ring=consistent").await.contains("`ketama-weighted`"));
+    assert!(refusal("memcached://").await.contains("at least one server"));
+    assert!(refusal("memcached://a?weights=1,2").await.contains("one number for each server"));
+    assert!(refusal("memcached://a?timeout=soon").await.contains("a time such as `250ms`"));
+    assert!(refusal("memcached://a/0").await.contains("memcached has none"));
+    assert!(refusal("memcached://a?keys=maybe").await.contains("`hash` or `refuse`"));
+}
+
+#[tokio::test]
+async fn a_site_starts_and_loads_while_every_server_is_down() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let cache = Cache::open(&servers.url("retry=50ms")).await.unwrap();
+    servers.kill(0);
+    let loads = Arc::new(AtomicU32::new(0));
+    assert_eq!(count(&cache, "k", &loads).await, 1);
+    assert_eq!(count(&cache, "k", &loads).await, 1, "a copy in this process serves meanwhile");
+    assert!(matches!(cache.set("k", &1, MINUTE).await, Err(Error::Engine { .. })));
+    servers.start_again(0);
+    while cache.set("k", &7_u32, MINUTE).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(count(&cache, "k", &loads).await, 7);
+}
+
+#[tokio::test]
+async fn a_value_over_the_item_limit_is_refused_and_still_loaded() {
+    let Some(servers) = Servers::start(1) else { return };
+    let cache = Cache::open(&servers.url("max_item_bytes=1000")).await.unwrap();
+    let large = "x".repeat(2_000);
+    let refused = cache.set("large", &large, MINUTE).await.unwrap_err().to_string();
+    assert!(refused.contains("over the limit of 1000"), "{refused}");
+    let load = {
+        let large = large.clone();
+        move || async move { Ok::<_, Error>(large) }
+    };
+    assert_eq!(cache.fetch("large", MINUTE, load).await.unwrap(), large);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_processes_read_through_many_expiries_at_one_load_each() {
+    let Some(servers) = Servers::start(5) else { return };
+    let url = servers.url("ring=ketama-weighted&timeout=5s");
+    let mut caches = Vec::new();
+    for _ in 0..5 {
+        let config = Config { near_ms: 0, early: 0.0, ..Config::default() };
+        caches.push(config.open(&url).await.unwrap());
+    }
+    let expiries = 40;
+    let mut loads = Vec::new();
+    for expiry in 0..expiries {
+        let count = Arc::new(AtomicU32::new(0));
+        let mut readers = tokio::task::JoinSet::new();
+        for reader in 0..100 {
+            let cache = caches[reader % 5].clone();
+            let count = Arc::clone(&count);
+            readers.spawn(async move {
+                let load = move || async move {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    Ok::<_, Error>(expiry)
+                };
+                cache.fetch(format!("expiry:{expiry}"), MINUTE, load).await.unwrap()
+            });
+        }
+        assert!(readers.join_all().await.into_iter().all(|value| value == expiry));
+        loads.push(count.load(Ordering::Relaxed));
+    }
+    assert_eq!(loads, vec![1; expiries]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_value_is_served_to_all_while_one_process_loads() {
+    let Some(servers) = Servers::start(1) else { return };
+    let mut caches = Vec::new();
+    for _ in 0..3 {
+        let config = Config { near_ms: 50, early: 0.0, ..Config::default() };
+        caches.push(config.open(&servers.url("timeout=5s")).await.unwrap());
+    }
+    let life = || Life::of(Duration::from_secs(1)).grace(MINUTE);
+    let loads = Arc::new(AtomicU32::new(0));
+    let fetch = async |cache: &Cache| {
+        let loads = Arc::clone(&loads);
+        let load = move || async move {
+            let number = loads.fetch_add(1, Ordering::SeqCst) + 1;
+            if number > 1 {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            Ok::<_, Error>(number)
+        };
+        cache.fetch("k", life(), load).await.unwrap()
+    };
+    assert_eq!(fetch(&caches[0]).await, 1);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    // Within the 300 ms of the second load, nobody in any process waits for it.
+    for _ in 0..20 {
+        for cache in &caches {
+            assert_eq!(fetch(cache).await, 1);
+        }
+    }
+    for cache in &caches {
+        cache.settle().await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for cache in &caches {
+        fetch(cache).await;
+        cache.settle().await;
+        assert_eq!(fetch(cache).await, 2);
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_hangs_or_comes_back_costs_no_error_and_one_miss_for_its_keys() {
+    let Some(mut servers) = Servers::start(5) else { return };
+    let url = servers.url("ring=ketama-weighted&timeout=300ms&retry=100ms");
+    let config = Config { near_ms: 0, ..Config::default() };
+    let cache = config.open(&url).await.unwrap();
+    let keys: Vec<String> = (0..500).map(|number| format!("k:{number}")).collect();
+    let loads = Arc::new(AtomicU32::new(0));
+    let read_all = async || {
+        let before = loads.load(Ordering::SeqCst);
+        for key in &keys {
+            count(&cache, key, &loads).await;
+        }
+        loads.load(Ordering::SeqCst) - before
+    };
+    assert_eq!(read_all().await, 500);
+    assert_eq!(read_all().await, 0);
+    for fault in ["kill", "hang"] {
+        match fault {
+            "kill" => servers.kill(2),
+            _ => servers.signal(2, "STOP"),
+        }
+        let missed = read_all().await;
+        assert!(
+            (1..=150).contains(&missed),
+            "a fifth of the keys, about: {missed} after a {fault}"
+        );
+        assert_eq!(read_all().await, 0, "each key is missed once");
+        match fault {
+            "kill" => servers.start_again(2),
+            _ => servers.signal(2, "CONT"),
+        }
+        // Back on the ring within a retry or two; its keys are its own again.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        read_all().await;
+        assert_eq!(read_all().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_rubbish_leaves_the_ring() {
+    use tokio::io::AsyncWriteExt;
+
+    let Some(servers) = Servers::start(1) else { return };
+    let liar = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lying = liar.local_addr().unwrap();
+    let lies = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = liar.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let url = format!("memcached://{},{lying}?ring=ketama", servers.addresses()[0]);
+    let url = EngineUrl::parse(&url).unwrap();
+    let engine = Memcached::open(&url, &Clock::system()).unwrap();
+    let owners = |engine: &Memcached| -> Vec<String> {
+        let keys = (0..50).map(|number| engine.owner(&format!("k{number}")).unwrap().unwrap());
+        keys.collect()
+    };
+    assert!(owners(&engine).contains(&lying.to_string()));
+    for number in 0..50 {
+        assert!(!engine.delete(&format!("k{number}")).await.unwrap());
+    }
+    assert!(!owners(&engine).contains(&lying.to_string()));
+    lies.abort();
+}
+
+#[tokio::test]
+async fn counters_are_plain_digits_that_every_client_counts_with() {
+    let Some(servers) = Servers::start(1) else { return };
+    let cache = Cache::open(&servers.url("version=1")).await.unwrap();
+    cache.set_count("views", 41, MINUTE).await.unwrap();
+    assert_eq!(servers.ask(0, "incr :1:views 1\r\n"), "42\r\n");
+    assert_eq!(cache.count("views").await.unwrap(), Some(42));
+    assert_eq!(cache.add("views", 1).await.unwrap(), Some(43));
+    assert_eq!(servers.ask(0, "get :1:views\r\n"), "VALUE :1:views 4 2\r\n43\r\nEND\r\n");
+    cache.set("text", &"x".to_owned(), MINUTE).await.unwrap();
+    assert!(matches!(cache.add("text", 1).await, Err(Error::Value { .. })));
+}
+
+/// Fetches the number of the load that brought it.
+async fn count(cache: &Cache, key: &str, loads: &Arc<AtomicU32>) -> u32 {
+    let loads = Arc::clone(loads);
+    let load = move || async move { Ok::<_, Error>(loads.fetch_add(1, Ordering::SeqCst) + 1) };
+    cache.fetch(key, MINUTE, load).await.expect("a fetch does not fail for a server")
+}

@@ -1,0 +1,102 @@
+//! Private memcached servers on free ports, which tests may kill, stop and start again.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A fleet that ends with the test.
+pub(crate) struct Servers {
+    ports: Vec<u16>,
+    processes: Vec<Child>,
+}
+
+impl Servers {
+    /// `None`, after saying so, where memcached is not installed; in CI that fails.
+    pub(crate) fn start(count: usize) -> Option<Self> {
+        let found = Command::new("memcached").arg("-V").stdout(Stdio::null()).status();
+        if found.is_err() {
+            assert!(std::env::var("CI").is_err(), "memcached must be installed in CI");
+            println!("skip: memcached is not installed");
+            return None;
+        }
+        let ports: Vec<u16> = free_ports(count);
+        let processes = ports.iter().map(|port| launch(*port)).collect();
+        Some(Self { ports, processes })
+    }
+
+    /// The fleet as a URL with these options.
+    pub(crate) fn url(&self, options: &str) -> String {
+        format!("memcached://{}?{options}", self.addresses().join(","))
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
+    }
+
+    /// Kills a server at once, as a crash does.
+    pub(crate) fn kill(&mut self, server: usize) {
+        self.processes[server].kill().expect("the server is ours to kill");
+        self.processes[server].wait().expect("a killed server ends");
+    }
+
+    /// Starts it again, empty, where it was.
+    pub(crate) fn start_again(&mut self, server: usize) {
+        self.processes[server] = launch(self.ports[server]);
+    }
+
+    /// Stops a server (`STOP`) so that it keeps its connections and answers nothing, or lets it go
+    /// on (`CONT`).
+    pub(crate) fn signal(&self, server: usize, signal: &str) {
+        let id = self.processes[server].id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status();
+        assert!(sent.expect("there is a kill").success());
+    }
+
+    /// Asks a server itself, past the client.
+    pub(crate) fn ask(&self, server: usize, command: &str) -> String {
+        ask(self.ports[server], command).expect("the server answers")
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn launch(port: u16) -> Child {
+    let mut command = Command::new("memcached");
+    // As root it wants to be told who to be; otherwise it ignores the wish.
+    command.args(["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "64", "-t", "1"]);
+    command.args(["-u", "nobody"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let process = command.spawn().expect("memcached starts");
+    let started = Instant::now();
+    while ask(port, "version\r\n").is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "memcached answers on port {port}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    process
+}
+
+fn ask(port: u16, command: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(command.as_bytes()).ok()?;
+    let mut answer = [0; 4_096];
+    let len = stream.read(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..len]).into_owned())
+}
+
+/// Ports that are free now: all are held until all are known.
+fn free_ports(count: usize) -> Vec<u16> {
+    let bind = |_| TcpListener::bind("127.0.0.1:0").expect("there are free ports");
+    let held: Vec<TcpListener> = (0..count).map(bind).collect();
+    let port = |held: &TcpListener| held.local_addr().expect("it is bound").port();
+    held.iter().map(port).collect()
+}
