@@ -43,7 +43,11 @@ pub async fn of_many(
     db: &impl ConnectionTrait,
     event_ids: impl IntoIterator<Item = i64>,
 ) -> Result<Vec<Model>, DbErr> {
-    Entity::find().filter(Column::EventId.is_in(event_ids)).all(db).await
+    let ids: Vec<i64> = event_ids.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Entity::find().filter(Column::EventId.is_in(ids)).all(db).await
 }
 
 /// Gives a new event its seats.

@@ -3,37 +3,33 @@
 use std::path::{Path, PathBuf};
 
 use boxoffice::{
-    models::{Event, Organiser, Stamp, User, events, events::Form, organisers, today, users},
+    models::{Event, Organiser, Stamp, User, events, events::Form, organisers, users},
     purchase::{Desk, Want},
 };
 use sea_orm::{EntityTrait, IntoActiveModel, TransactionSession};
 use throng::{Ctx, testing};
 
-pub struct House {
-    pub site: testing::Site,
-    pub cx: Ctx,
+pub(crate) struct House {
+    pub(crate) site: testing::Site,
+    pub(crate) cx: Ctx,
 }
 
 impl House {
-    pub async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let site = testing::boot(boxoffice::empty()).await;
         let cx = site.ctx();
         Self { site, cx }
     }
 
-    pub fn desk(&self) -> Desk {
+    pub(crate) fn desk(&self) -> Desk {
         Desk::of(&self.cx)
     }
 
-    pub fn stamp(&self) -> Stamp {
+    pub(crate) fn stamp(&self) -> Stamp {
         Stamp::new(&self.cx.ids, &self.cx.clock)
     }
 
-    pub fn today(&self) -> String {
-        today(&self.cx.clock)
-    }
-
-    pub async fn user(&self, username: &str) -> User {
+    pub(crate) async fn user(&self, username: &str) -> User {
         let stamp = self.stamp();
         let user = User {
             id: stamp.id,
@@ -51,13 +47,13 @@ impl House {
         user
     }
 
-    pub async fn organiser(&self, username: &str) -> Organiser {
+    pub(crate) async fn organiser(&self, username: &str) -> Organiser {
         let user = self.user(username).await;
         organisers::ensure(&self.cx.db, self.stamp(), &user).await.unwrap()
     }
 
     /// An event like `form`, whose empty fields are filled in.
-    pub async fn event(&self, organiser: &Organiser, mut form: Form) -> Event {
+    pub(crate) async fn event(&self, organiser: &Organiser, mut form: Form) -> Event {
         let fill = |field: &mut String, value: &str| {
             if field.is_empty() {
                 *field = value.to_owned();
@@ -78,7 +74,7 @@ impl House {
     }
 
     /// An event with this many seats at this price.
-    pub async fn sale(&self, capacity: i32, price: &str) -> Event {
+    pub(crate) async fn sale(&self, capacity: i32, price: &str) -> Event {
         let organiser = match organisers::of_owner(&self.cx.db, 1).await.unwrap() {
             Some(organiser) => organiser,
             None => self.organiser(&format!("organiser{}", self.cx.ids.next())).await,
@@ -88,12 +84,12 @@ impl House {
     }
 }
 
-pub fn want(event: &Event, user: &User, quantity: i32) -> Want {
+pub(crate) fn want(event: &Event, user: &User, quantity: i32) -> Want {
     Want { event_id: event.id, user_id: user.id, quantity }
 }
 
 /// The real binary with a folder of its own: what an operator types.
-pub fn boxoffice(folder: &Path) -> tokio::process::Command {
+pub(crate) fn boxoffice(folder: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_boxoffice"));
     command
         .current_dir(folder)
@@ -106,7 +102,7 @@ pub fn boxoffice(folder: &Path) -> tokio::process::Command {
 }
 
 /// The database of a folder that the binary works in.
-pub async fn database(folder: &Path) -> throng::db::Db {
+pub(crate) async fn database(folder: &Path) -> throng::db::Db {
     let path: PathBuf = folder.join("data/site.db");
     throng::db::Db::sqlite(path).await.unwrap()
 }

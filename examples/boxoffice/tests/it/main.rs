@@ -1,5 +1,10 @@
 //! Boxoffice through its own doors.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests; the lint spares only the test functions themselves"
+)]
+
 mod accounts;
 mod house;
 mod import;

@@ -18,7 +18,7 @@ struct Outcome {
 }
 
 /// Brings one event in with the real binary, and gives its id.
-pub async fn one_event(folder: &Path, capacity: u32, price: &str) -> i64 {
+pub(crate) async fn one_event(folder: &Path, capacity: u32, price: &str) -> i64 {
     let mut import = boxoffice(folder);
     let mut import =
         import.args(["import", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -2,7 +2,16 @@
 
 use std::process::Command;
 
-use boxoffice::tickets::pdf::{self, Sheet};
+use boxoffice::{
+    models::Event,
+    purchase::Purchase,
+    tickets::{
+        self, Admission,
+        pdf::{self, Sheet},
+    },
+};
+
+use crate::house::{House, want};
 
 fn sheet() -> Sheet {
     Sheet {
@@ -37,7 +46,7 @@ fn names_in_latin_greek_and_cyrillic_can_be_read_back_from_the_page() {
     let path = folder.path().join("ticket.pdf");
     std::fs::write(&path, pdf::draw(&sheet()).unwrap()).unwrap();
     let Ok(output) = Command::new("pdftotext").arg("-layout").arg(&path).arg("-").output() else {
-        println!("skip: no pdftotext (poppler-utils) to read the ticket with");
+        println!("skip: no \"pdftotext\" (poppler-utils) to read the ticket with");
         return;
     };
     let text = String::from_utf8(output.stdout).unwrap();
@@ -48,4 +57,42 @@ fn names_in_latin_greek_and_cyrillic_can_be_read_back_from_the_page() {
     }
     assert!(text.contains("30 May – 2 June 2026") && text.contains("Ticket 2 of 2"), "{text}");
     assert!(text.contains("125.50 CHF"), "{text}");
+}
+
+#[tokio::test]
+async fn a_ticket_opens_its_event_once_and_a_made_up_one_none() {
+    let house = House::open().await;
+    let (event, other) = (house.sale(5, "").await, house.sale(5, "").await);
+    let ana = house.user("ana").await;
+    let hold = house.desk().hold(want(&event, &ana, 2)).await.unwrap();
+    let purchase = Purchase {
+        hold_id: hold.id,
+        user_id: ana.id,
+        attendee: "Ana",
+        email: "ana@example.com",
+        card: "",
+    };
+    let order = house.desk().buy(purchase).await.unwrap();
+    let sheet = tickets::sheet(&house.cx.db, house.cx.keys(), &order).await.unwrap();
+    let codes = sheet.unwrap().0.codes;
+    assert_eq!(codes.len(), 2);
+    let admit = async |event: &Event, code: &str| {
+        let now_ms = house.cx.clock.now_ms();
+        let keys = house.cx.keys();
+        tickets::admit(&house.cx.db, keys, event.id, code, now_ms).await.unwrap()
+    };
+    assert!(matches!(admit(&other, &codes[0]).await, Admission::OtherEvent(_)));
+    assert!(matches!(admit(&event, &format!(" {}\n", codes[0])).await, Admission::Welcome(_)));
+    let again = admit(&event, &codes[0]).await;
+    let at_ms = house.cx.clock.now_ms();
+    assert_eq!(again, Admission::UsedBefore { at_ms, order: Box::new(order) });
+    assert!(matches!(admit(&event, &codes[1]).await, Admission::Welcome(_)));
+    let (id, signature) = codes[0].split_once(':').unwrap();
+    for forged in
+        ["", "1", ":", "x:y", &format!("{id}1:{signature}"), &format!("{id}:x{signature}")]
+    {
+        assert_eq!(admit(&event, forged).await, Admission::Unknown, "{forged}");
+    }
+    house.site.run_tasks().await;
+    house.site.finish().await;
 }
