@@ -22,6 +22,23 @@ pub struct Config {
     /// Whether a commit is on disk when it returns (`durable`). With `false` a power cut, not a
     /// crash of the program, can lose the last commits. Defaults to true.
     pub durable: bool,
+    /// Connections to each server of PostgreSQL or MariaDB (`connections`). Defaults to 10.
+    pub connections: u32,
+    /// `disable`, `prefer`, `require` or `verify` (`tls`). Defaults to `prefer`.
+    pub tls: Option<String>,
+    /// An external pooler in transaction mode, such as PgBouncer, stands in front of each server
+    /// (`pooler`): nothing is kept on connections between transactions. Defaults to false.
+    pub pooler: bool,
+    /// A replica that lags more serves no reads, in milliseconds (`max_lag=2s`). It returns when it
+    /// lags half as much. Defaults to 2,000.
+    pub max_lag_ms: u64,
+    /// Longest wait for a replica to catch up with a visitor before the primary serves him, in
+    /// milliseconds (`replica_wait=20ms`). Defaults to 0: the primary serves at once.
+    pub replica_wait_ms: u64,
+    /// Time between two looks at each server, in milliseconds (`poll=10ms`). Defaults to 10.
+    pub poll_ms: u64,
+    /// Refuse writes by hand (`read_only`). Defaults to false.
+    pub read_only: bool,
     /// Where time comes from. Not an option of the URL. Defaults to the system's clock.
     pub clock: Clock,
 }
@@ -36,14 +53,47 @@ impl Default for Config {
             statement_timeout_ms: 30_000,
             statement_cache: 100,
             durable: true,
+            connections: 10,
+            tls: None,
+            pooler: false,
+            max_lag_ms: 2_000,
+            replica_wait_ms: 0,
+            poll_ms: 10,
+            read_only: false,
             clock: Clock::system(),
         }
     }
 }
 
 impl Config {
-    /// Takes what the URL gives; the rest keeps its value.
-    pub(crate) fn take(&mut self, options: &mut Options<'_>) -> Result<()> {
+    /// Takes what a server's URL gives; the rest keeps its value.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn take_server(&mut self, options: &mut Options<'_>) -> Result<()> {
+        if let Some(connections) = options.take::<u32>("connections")? {
+            self.connections = connections.max(1);
+        }
+        if let Some(tls) = options.take::<String>("tls")? {
+            self.tls = Some(tls);
+        }
+        if let Some(pooler) = options.take::<bool>("pooler")? {
+            self.pooler = pooler;
+        }
+        take_ms(options, "max_lag", &mut self.max_lag_ms)?;
+        take_ms(options, "replica_wait", &mut self.replica_wait_ms)?;
+        take_ms(options, "poll", &mut self.poll_ms)?;
+        if let Some(read_only) = options.take::<bool>("read_only")? {
+            self.read_only = read_only;
+        }
+        take_ms(options, "acquire_timeout", &mut self.acquire_timeout_ms)?;
+        take_ms(options, "statement_timeout", &mut self.statement_timeout_ms)?;
+        if let Some(count) = options.take::<u32>("statement_cache")? {
+            self.statement_cache = count.max(1) as usize;
+        }
+        Ok(())
+    }
+
+    /// Takes what an embedded database's URL gives; the rest keeps its value.
+    pub(crate) fn take_embedded(&mut self, options: &mut Options<'_>) -> Result<()> {
         if let Some(readers) = options.take::<u32>("readers")? {
             self.readers = readers.max(1);
         }

@@ -1,60 +1,74 @@
-//! The handle: opens a database and speaks SeaORM's traits over its pools.
+//! The handle: opens a database, and makes handles for visitors, readers and reports.
 
-use std::{fmt, path::Path, pin::Pin, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
-use async_trait::async_trait;
-use sea_orm::{
-    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
-    Statement, StreamTrait, TransactionError, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{DbBackend, DbErr, Statement, TransactionError};
 use throng_core::{Clock, EngineUrl};
 use tokio::sync::Notify;
 
 use crate::{
-    classify::{Classifier, Reason, Verdict},
+    classify::{Classifier, Verdict},
     config::Config,
     engine::{Begin, Connector, sqlite},
-    error::{Result, refused},
-    pool::{Lease, Pool},
-    stream::Rows,
-    tx::{self, Tx},
+    error::Result,
+    fleet::Fleet,
+    pool::Pool,
+    session::Session,
+    status::Status,
+    token::Token,
+    tx::Tx,
 };
 
 /// A database. Cheap to clone; every statement is sent where it belongs and commits by itself unless
 /// it runs in a [`Tx`].
+///
+/// A statement sees everything that was written before through the same handle or a clone of it,
+/// on whatever server it runs. [`Db::visitor`] makes a handle for one request, whose promise reaches
+/// from one request of a visitor to the next.
 #[derive(Clone)]
 pub struct Db {
-    cluster: Arc<Cluster>,
-    lane: Lane,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) lane: Lane,
 }
 
 /// A database that is only read. A statement that is not plainly a read is refused.
 #[derive(Clone)]
 pub struct Reader {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 /// Which servers a handle uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
+pub(crate) enum Lane {
     /// Each statement is looked at.
     Auto,
     /// Everything to the primary.
     Primary,
     /// Reads to whoever may serve them, and nothing else.
     Read,
+    /// Reads to the reporting replicas, and nothing else.
+    Report,
 }
 
 /// The servers of one database and what all handles share.
 pub(crate) struct Cluster {
-    writer: Arc<Pool>,
-    readers: Arc<Pool>,
-    backend: DbBackend,
-    classifier: Classifier,
+    pub(crate) servers: Servers,
+    pub(crate) backend: DbBackend,
+    pub(crate) classifier: Classifier,
+    has_returning: bool,
     name: String,
     pub(crate) clock: Clock,
     /// Wakes the outbox relay of this process.
     pub(crate) outbox: Notify,
+}
+
+/// Where the data is.
+pub(crate) enum Servers {
+    /// One file, whose readers see every commit.
+    File { writer: Arc<Pool>, readers: Arc<Pool> },
+    /// A primary and its replicas.
+    Fleet(Arc<Fleet>),
 }
 
 impl Db {
@@ -80,15 +94,8 @@ impl Db {
         let writer = Pool::new("writer", Connector::Sqlite(writer), 1, &config);
         let readers = Pool::new("readers", Connector::Sqlite(reader), config.readers, &config);
         let name = format!("sqlite:{}", path.display());
-        Ok(Self::new(Cluster {
-            backend: DbBackend::Sqlite,
-            classifier: Classifier::new(DbBackend::Sqlite),
-            writer,
-            readers,
-            name,
-            clock: config.clock,
-            outbox: Notify::new(),
-        }))
+        let servers = Servers::File { writer, readers };
+        Ok(Self::new(servers, DbBackend::Sqlite, true, name, config.clock))
     }
 
     /// Opens the database that `url` names; see the table of the [crate](crate).
@@ -107,7 +114,7 @@ impl Db {
         match url.scheme() {
             "sqlite" => {
                 let mut options = url.options();
-                config.take(&mut options)?;
+                config.take_embedded(&mut options)?;
                 options.finish()?;
                 if !url.hosts().is_empty() {
                     let reason = "an embedded database has no host; write `sqlite:data/site.db`";
@@ -119,20 +126,65 @@ impl Db {
                 }
                 Self::sqlite_with(url.path(), config).await
             }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => crate::topology::open_postgres(url, config).await,
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => crate::topology::open_mysql(url, config).await,
             _ => Err(url.unknown_scheme("db", SCHEMES).into()),
+        }
+    }
+
+    /// A handle for one request of a visitor, from the token that his last request left.
+    ///
+    /// Reads through it see everything that he has written and read before, and never less than an
+    /// earlier read of his. At the end, [`Db::token`] gives the token for his next request.
+    #[must_use]
+    pub fn visitor(&self, token: Option<Token>) -> Self {
+        let session = Arc::new(Session::of(token));
+        Self { cluster: self.cluster.clone(), session, lane: self.lane }
+    }
+
+    /// What the visitor must carry, so that his next request sees what this one has written and
+    /// read; also for the tasks and messages that come of this request. None when there is nothing
+    /// to carry, as on an embedded database.
+    ///
+    /// It asks the primary where it stands when something was written; one question serves all
+    /// requests that ask at the same time.
+    pub async fn token(&self) -> Option<Token> {
+        match &self.cluster.servers {
+            Servers::File { .. } => None,
+            Servers::Fleet(fleet) => self.session.token(fleet).await,
+        }
+    }
+
+    /// Where this handle's statements went and why, for a debug header:
+    /// `replica-1 fresh 5, primary wrote 2`. Only handles of [`Db::visitor`] keep it.
+    #[must_use]
+    pub fn routes(&self) -> String {
+        match &self.cluster.servers {
+            Servers::File { .. } => String::new(),
+            Servers::Fleet(fleet) => self.session.routes(fleet),
         }
     }
 
     /// The same database, with every statement sent to the primary.
     #[must_use]
     pub fn primary(&self) -> Self {
-        Self { cluster: self.cluster.clone(), lane: Lane::Primary }
+        self.in_lane(Lane::Primary)
     }
 
     /// The same database for reading only.
     #[must_use]
     pub fn read(&self) -> Reader {
-        Reader { db: Self { cluster: self.cluster.clone(), lane: Lane::Read } }
+        Reader { db: self.in_lane(Lane::Read) }
+    }
+
+    /// The same database for reports: long reads that go to the reporting replicas and nowhere
+    /// else, and do not promise to see the last writes. Without reporting replicas in the URL,
+    /// reports are refused; an embedded database serves them itself.
+    #[must_use]
+    pub fn reporting(&self) -> Reader {
+        Reader { db: self.in_lane(Lane::Report) }
     }
 
     /// The dialect of the database.
@@ -141,16 +193,31 @@ impl Db {
         self.cluster.backend
     }
 
+    /// Whether writes are refused now, by hand or because there is no primary.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        match &self.cluster.servers {
+            Servers::File { .. } => false,
+            Servers::Fleet(fleet) => fleet.is_read_only(),
+        }
+    }
+
+    /// The servers, how they are and what they did.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.cluster)
+    }
+
     /// Opens a transaction that may write. On SQLite it holds the write lock from the start, so
     /// that what it has read stays true until it commits.
     ///
     /// # Errors
-    /// When no connection or lock is free within the configured time.
+    /// When no connection or lock is free within the configured time, or there is no primary.
     pub async fn begin(&self) -> Result<Tx, DbErr> {
         self.start(Begin::default()).await
     }
 
-    /// Like [`TransactionTrait::transaction`], for an async closure.
+    /// Like SeaORM's `transaction`, for an async closure.
     ///
     /// # Errors
     /// Those of the closure, of BEGIN and of COMMIT.
@@ -169,54 +236,48 @@ impl Db {
     /// # Errors
     /// When there is none.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        let mut lease = self.cluster.readers.acquire().await?;
-        lease.fetch_one(Statement::from_string(self.cluster.backend, "SELECT 1"), true).await?;
-        Ok(())
+        let one = Statement::from_string(self.cluster.backend, "SELECT 1");
+        sea_orm::ConnectionTrait::query_one_raw(self, one).await.map(drop)
     }
 
     /// Waits until every connection has come back and closes them. Statements fail from now on, on
     /// every clone of this handle.
     pub async fn close(&self) {
-        self.cluster.readers.close().await;
-        self.cluster.writer.close().await;
+        match &self.cluster.servers {
+            Servers::File { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Servers::Fleet(fleet) => fleet.close().await,
+        }
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
-    pub(crate) async fn lease_primary(&self) -> Result<Lease, DbErr> {
-        self.cluster.writer.acquire().await
-    }
-
-    fn new(cluster: Cluster) -> Self {
-        Self { cluster: Arc::new(cluster), lane: Lane::Auto }
-    }
-
-    async fn start(&self, mode: Begin) -> Result<Tx, DbErr> {
-        let pool = match (self.lane, mode.reads_only) {
-            (Lane::Read, false) => return Err(refused("this handle only reads; it cannot begin")),
-            (Lane::Auto | Lane::Read, true) => &self.cluster.readers,
-            (Lane::Auto | Lane::Primary, _) => &self.cluster.writer,
+    pub(crate) fn new(
+        servers: Servers,
+        backend: DbBackend,
+        has_returning: bool,
+        name: String,
+        clock: Clock,
+    ) -> Self {
+        let cluster = Cluster {
+            servers,
+            backend,
+            classifier: Classifier::new(backend),
+            has_returning,
+            name,
+            clock,
+            outbox: Notify::new(),
         };
-        Tx::start(self.cluster.clone(), pool.acquire().await?, mode).await
+        let session = Arc::new(Session::root());
+        Self { cluster: Arc::new(cluster), session, lane: Lane::Auto }
     }
 
-    /// A connection for the statement, and whether the statement plainly reads.
-    async fn lease(&self, sql: &str) -> Result<(Lease, bool), DbErr> {
-        let verdict = self.cluster.classifier.classify(sql);
-        let reads_only = verdict == Verdict::Read;
-        let pool = match (self.lane, verdict) {
-            (Lane::Auto | Lane::Read, Verdict::Read) => &self.cluster.readers,
-            (_, Verdict::Primary(Reason::Transaction)) => {
-                return Err(refused("open a transaction with `begin`, not with a statement"));
-            }
-            (Lane::Read, Verdict::Primary(reason)) => {
-                return Err(refused(format!("this handle only reads, and the statement {reason}")));
-            }
-            (Lane::Primary, _) | (Lane::Auto, Verdict::Primary(_)) => &self.cluster.writer,
-        };
-        Ok((pool.acquire().await?, reads_only))
+    fn in_lane(&self, lane: Lane) -> Self {
+        Self { lane, ..self.clone() }
     }
 }
 
@@ -225,10 +286,6 @@ impl Reader {
     #[must_use]
     pub fn get_database_backend(&self) -> DbBackend {
         self.db.cluster.backend
-    }
-
-    pub(crate) async fn lease_read(&self) -> Result<Lease, DbErr> {
-        self.db.cluster.readers.acquire().await
     }
 }
 
@@ -242,7 +299,12 @@ impl Cluster {
     }
 
     pub(crate) fn has_returning(&self) -> bool {
-        self.backend != DbBackend::MySql
+        self.has_returning
+    }
+
+    /// The URL, secrets hidden.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -264,144 +326,13 @@ impl fmt::Debug for Reader {
     }
 }
 
-#[async_trait]
-impl ConnectionTrait for Db {
-    fn get_database_backend(&self) -> DbBackend {
-        self.cluster.backend
-    }
-
-    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let (mut lease, _) = self.lease(&statement.sql).await?;
-        lease.execute(statement).await
-    }
-
-    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let (mut lease, _) = self.lease(sql).await?;
-        lease.execute_unprepared(sql).await
-    }
-
-    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let (mut lease, reads_only) = self.lease(&statement.sql).await?;
-        lease.fetch_one(statement, reads_only).await
-    }
-
-    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let (mut lease, _) = self.lease(&statement.sql).await?;
-        lease.fetch_all(statement).await
-    }
-
-    fn support_returning(&self) -> bool {
-        self.cluster.has_returning()
-    }
-}
-
-impl StreamTrait for Db {
-    type Stream<'a> = Rows<'a>;
-
-    fn get_database_backend(&self) -> DbBackend {
-        self.cluster.backend
-    }
-
-    fn stream_raw<'a>(
-        &'a self,
-        statement: Statement,
-    ) -> Pin<Box<dyn Future<Output = Result<Rows<'a>, DbErr>> + 'a + Send>> {
-        Box::pin(async move {
-            let (lease, _) = self.lease(&statement.sql).await?;
-            Ok(Rows::of_pool(lease, statement))
-        })
-    }
-}
-
-#[async_trait]
-impl TransactionTrait for Db {
-    type Transaction = Tx;
-
-    async fn begin(&self) -> Result<Tx, DbErr> {
-        self.start(Begin::default()).await
-    }
-
-    async fn begin_with_config(
-        &self,
-        isolation_level: Option<IsolationLevel>,
-        access_mode: Option<AccessMode>,
-    ) -> Result<Tx, DbErr> {
-        let options = TransactionOptions { isolation_level, access_mode, ..Default::default() };
-        self.begin_with_options(options).await
-    }
-
-    async fn begin_with_options(&self, options: TransactionOptions) -> Result<Tx, DbErr> {
-        let reads_only = options.access_mode == Some(AccessMode::ReadOnly);
-        self.start(Begin { reads_only, sqlite: options.sqlite_transaction_mode }).await
-    }
-
-    async fn transaction<F, T, E>(&self, work: F) -> Result<T, TransactionError<E>>
-    where
-        F: for<'c> FnOnce(&'c Tx) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
-        T: Send,
-        E: fmt::Display + fmt::Debug + Send,
-    {
-        let tx = self.begin().await.map_err(TransactionError::Connection)?;
-        tx::run(tx, work).await
-    }
-
-    async fn transaction_with_config<F, T, E>(
-        &self,
-        work: F,
-        isolation_level: Option<IsolationLevel>,
-        access_mode: Option<AccessMode>,
-    ) -> Result<T, TransactionError<E>>
-    where
-        F: for<'c> FnOnce(&'c Tx) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
-        T: Send,
-        E: fmt::Display + fmt::Debug + Send,
-    {
-        let tx = self.begin_with_config(isolation_level, access_mode).await;
-        tx::run(tx.map_err(TransactionError::Connection)?, work).await
-    }
-}
-
-#[async_trait]
-impl ConnectionTrait for Reader {
-    fn get_database_backend(&self) -> DbBackend {
-        self.db.cluster.backend
-    }
-
-    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.db.execute_raw(statement).await
-    }
-
-    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.db.execute_unprepared(sql).await
-    }
-
-    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.db.query_one_raw(statement).await
-    }
-
-    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.db.query_all_raw(statement).await
-    }
-
-    fn support_returning(&self) -> bool {
-        self.db.support_returning()
-    }
-}
-
-impl StreamTrait for Reader {
-    type Stream<'a> = Rows<'a>;
-
-    fn get_database_backend(&self) -> DbBackend {
-        self.db.cluster.backend
-    }
-
-    fn stream_raw<'a>(
-        &'a self,
-        statement: Statement,
-    ) -> Pin<Box<dyn Future<Output = Result<Rows<'a>, DbErr>> + 'a + Send>> {
-        self.db.stream_raw(statement)
-    }
-}
-
 /// Schemes that this build opens.
-const SCHEMES: &[&str] = &["sqlite"];
+const SCHEMES: &[&str] = &[
+    "sqlite",
+    #[cfg(feature = "postgres")]
+    "postgres",
+    #[cfg(feature = "mysql")]
+    "mysql",
+    #[cfg(feature = "mysql")]
+    "mariadb",
+];

@@ -173,6 +173,53 @@ const INTERRUPT: u32 = 9;
 const IOERR: u32 = 10;
 const FULL: u32 = 13;
 
+/// Whether the server, not the statement, is what failed.
+pub(crate) fn is_lost(error: &DbErr) -> bool {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
+            // Too slow is not gone; the watchers tell the difference.
+            sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
+            error => crate::engine::is_broken(error),
+        },
+        _ => false,
+    }
+}
+
+/// Whether a driver's error says that the server takes no writes.
+pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
+    // PostgreSQL's 25006; MariaDB's and MySQL's 1290 has the SQL state HY000 and is told by its text.
+    error.as_database_error().is_some_and(|error| {
+        error.code().is_some_and(|code| code == "25006")
+            || error.message().contains("--read-only option")
+            || error.message().contains("READ ONLY transaction")
+    })
+}
+
+/// Whether a standby gave up a read because its log went on: another server can answer.
+pub(crate) fn is_conflict_with_recovery(error: &DbErr) -> bool {
+    driver_error(error).is_some_and(|error| {
+        error.as_database_error().is_some_and(|error| {
+            error.code().is_some_and(|code| code == "40001" || code == "40P01")
+                && error.message().contains("recovery")
+        })
+    })
+}
+
+pub(crate) fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+pub(crate) fn late(reason: impl Into<String>) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, reason.into()))
+}
+
 pub(crate) fn exec(error: sqlx::Error) -> DbErr {
     DbErr::Exec(RuntimeErr::SqlxError(error.into()))
 }

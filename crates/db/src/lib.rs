@@ -42,6 +42,17 @@
 //! | URL | needs | survives a restart? | shared between processes? | cannot promise |
 //! |---|---|---|---|---|
 //! | `sqlite:data/site.db` | nothing | yes; commits are synced | yes, on one machine | more than one writer at a time |
+//! | `postgres://user:password@primary,replica/site` | feature `postgres`, PostgreSQL 14 or later | yes | yes | that replicas show other people's writes at once |
+//! | `mariadb://user:password@primary,replica/site` | feature `mysql`, MariaDB 10.6 or later, GTIDs | yes | yes | the same; a migration that fails halfway is not undone |
+//! | `mysql://…` | feature `mysql`, MySQL 8 | yes | yes | the same; visitors who write stay on the primary for a while, by the clock |
+//!
+//! A URL may name several servers. Which of them is the primary is asked of them, again and again,
+//! so a promotion is found by itself. `?reporting=host,host` adds replicas for reports alone.
+
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "mysql")),
+    allow(dead_code, reason = "only servers make a fleet, and a build without them has none")
+)]
 
 mod classify;
 mod config;
@@ -49,19 +60,30 @@ pub mod conformance;
 mod db;
 mod engine;
 mod error;
+mod fleet;
 mod metrics;
 mod migrate;
 pub mod outbox;
 mod pool;
 mod raw;
+mod send;
+mod session;
+mod status;
 mod stream;
+mod token;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod topology;
+mod traits;
 mod tx;
 
 pub use classify::{Classifier, Reason, Verdict};
 pub use config::Config;
 pub use db::{Db, Reader};
 pub use error::{Error, Kind, Result, kind};
+pub use fleet::is_read_only;
 pub use migrate::{Applied, Migration, Schema};
 pub use raw::{Driver, Raw};
+pub use status::{Server, Status};
 pub use stream::Rows;
+pub use token::{BadToken, Token};
 pub use tx::Tx;

@@ -8,8 +8,7 @@ use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StatementBuilder, TransactionSession};
 use sea_query::{
-    ColumnDef, Expr, ExprTrait, IndexCreateStatement, Order, Query, Table, TableAlterStatement,
-    TableCreateStatement,
+    ColumnDef, IndexCreateStatement, Order, Query, Table, TableAlterStatement, TableCreateStatement,
 };
 
 use crate::{
@@ -118,6 +117,8 @@ impl Db {
         if self.pending(sets).await?.is_empty() {
             return Ok(applied);
         }
+        let failed = |source| Error::Query { doing: "lock the list of migrations", source };
+        let _held = Held::take(&db).await.map_err(failed)?;
         for migration in &migrations {
             let failed = |source| Error::Migration { name: migration.name.to_owned(), source };
             let tx = db.begin().await.map_err(failed)?;
@@ -141,9 +142,16 @@ impl Db {
     pub async fn pending(&self, sets: &[&[Migration]]) -> Result<Vec<&'static str>> {
         let migrations = in_order(sets)?;
         let failed = |source| Error::Query { doing: "read the list of migrations", source };
-        let db = self.primary();
-        db.execute(&ledger()).await.map_err(failed)?;
-        let done: HashSet<String> = names(&db).await.map_err(failed)?.into_iter().collect();
+        // A site that has lost its primary can still be started for reading.
+        let db = if self.is_read_only() { self.clone() } else { self.primary() };
+        let done = match names(&db).await {
+            Ok(done) => done,
+            Err(_) => {
+                make_ledger(&db).await.map_err(failed)?;
+                names(&db).await.map_err(failed)?
+            }
+        };
+        let done: HashSet<String> = done.into_iter().collect();
         let known: HashSet<&str> = migrations.iter().map(Migration::name).collect();
         let mut newer: Vec<_> = done.iter().filter(|name| !known.contains(name.as_str())).collect();
         newer.sort_unstable();
@@ -176,25 +184,51 @@ async fn apply(tx: &Tx, migration: &Migration, now_ms: i64) -> Result<(), DbErr>
 
 /// Makes the other processes wait until this transaction ends.
 async fn lock(tx: &Tx) -> Result<(), DbErr> {
-    // On SQLite the transaction holds the write lock already. Elsewhere the row of the ledger is
-    // the lock, so that a pooler in front does not matter.
-    if tx.get_database_backend() == DbBackend::Sqlite {
-        return Ok(());
+    // On SQLite the transaction holds the write lock already, and on MySQL a transaction ends with
+    // each CREATE TABLE, so that a connection of its own holds the lock.
+    if tx.get_database_backend() == DbBackend::Postgres {
+        tx.execute_unprepared("SELECT pg_advisory_xact_lock(7473627401)").await?;
     }
-    let row = Query::update()
-        .table(LEDGER)
-        .value("applied_at_ms", Expr::col("applied_at_ms"))
-        .and_where(Expr::col("name").eq(LOCK_ROW))
-        .to_owned();
-    tx.execute(&row).await?;
     Ok(())
+}
+
+/// What must be held while migrations run; dropping it lets go.
+struct Held {
+    #[cfg(feature = "mysql")]
+    _conn: Option<crate::Raw<sqlx::MySql>>,
+}
+
+impl Held {
+    #[cfg(feature = "mysql")]
+    async fn take(db: &Db) -> Result<Self, DbErr> {
+        if db.get_database_backend() != DbBackend::MySql {
+            return Ok(Self { _conn: None });
+        }
+        let mut conn = db.raw::<sqlx::MySql>().await?;
+        // The lock lives as long as the connection, which is closed when it is given back.
+        let lock = sqlx::query("SELECT GET_LOCK('throng_migrations', 60)");
+        lock.execute(&mut *conn).await.map_err(crate::error::exec)?;
+        Ok(Self { _conn: Some(conn) })
+    }
+
+    #[cfg(not(feature = "mysql"))]
+    async fn take(_: &Db) -> Result<Self, DbErr> {
+        Ok(Self {})
+    }
+}
+
+/// Makes the ledger; several may try at once.
+async fn make_ledger(db: &Db) -> Result<(), DbErr> {
+    let tx = db.begin().await?;
+    lock(&tx).await?;
+    tx.execute(&ledger()).await?;
+    tx.commit().await
 }
 
 async fn names(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
     let select = Query::select()
         .column("name")
         .from(LEDGER)
-        .and_where(Expr::col("name").ne(LOCK_ROW))
         .order_by("applied_at_ms", Order::Asc)
         .to_owned();
     let rows = db.query_all(&select).await?;
@@ -220,4 +254,3 @@ fn in_order(sets: &[&[Migration]]) -> Result<Vec<Migration>> {
 }
 
 const LEDGER: &str = "throng_migrations";
-const LOCK_ROW: &str = "lock";

@@ -11,12 +11,16 @@ use std::{
 };
 
 use sea_orm::{ConnAcquireErr, DbErr, ExecResult, QueryResult, Statement};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 
 use crate::{
     config::Config,
-    engine::{Begin, Conn, Connector},
+    engine::{Begin, Conn, Connector, Raw},
     error,
+    fleet::Sight,
     metrics::Meters,
 };
 
@@ -29,6 +33,8 @@ pub(crate) struct Pool {
     /// Last in, first out, so that a quiet pool leaves the surplus untouched.
     idle: Mutex<Vec<Conn>>,
     is_closed: AtomicBool,
+    /// Whether the server is known to be gone. Everything that waits for it fails when it turns.
+    is_gone: watch::Sender<bool>,
     lent: AtomicU32,
     acquire_timeout: Duration,
     statement_timeout: Option<Duration>,
@@ -40,6 +46,8 @@ pub(crate) struct Lease {
     /// Taken only by the drop.
     conn: Option<Conn>,
     pool: Arc<Pool>,
+    /// A slot of the fleet that is taken while this is lent.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Pool {
@@ -58,6 +66,7 @@ impl Pool {
             permits: Semaphore::new(size as usize),
             idle: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            is_gone: watch::Sender::new(false),
             lent: AtomicU32::new(0),
             acquire_timeout: Duration::from_millis(config.acquire_timeout_ms),
             statement_timeout: (config.statement_timeout_ms > 0)
@@ -68,6 +77,15 @@ impl Pool {
     /// Connections that are lent out now.
     pub(crate) fn lent(&self) -> u32 {
         self.lent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Connections that can be lent out at once.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
     }
 
     /// Lends a connection, opening one where none is idle. Cancel safe.
@@ -81,11 +99,15 @@ impl Pool {
         };
         permit.forget();
         // From here on the lease gives the permit back, also when opening fails or is cancelled.
-        let mut lease = Lease { conn: self.pop(), pool: self.clone() };
+        let mut lease = Lease { conn: self.idle().pop(), pool: self.clone(), slot: None };
         self.meters.in_use.set(f64::from(self.lent.fetch_add(1, Ordering::Relaxed) + 1));
+        if lease.is_stale() && self.guarded(lease.conn().ping()).await.is_err() {
+            lease.conn = None;
+        }
         if lease.conn.is_none() {
-            let opened = timeout(self.acquire_timeout, self.connector.connect()).await;
+            let opened = timeout(self.acquire_timeout, self.guarded(self.connector.connect()));
             let opened = opened
+                .await
                 .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
                 .map_err(error::conn)?;
             self.meters.opened.increment(1);
@@ -93,6 +115,54 @@ impl Pool {
         }
         self.meters.statements.increment(1);
         Ok(lease)
+    }
+
+    /// Fails what waits for the server now, and what asks for it until [`Pool::revive`].
+    pub(crate) fn give_up(&self) {
+        self.is_gone.send_replace(true);
+        drop(std::mem::take(&mut *self.idle()));
+    }
+
+    /// The server answers again.
+    pub(crate) fn revive(&self) {
+        if *self.is_gone.borrow() {
+            self.is_gone.send_replace(false);
+        }
+    }
+
+    /// Whether a pooler stands in front of the server, so that only a transaction holds one.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.connector.is_pooled()
+    }
+
+    /// Runs a statement for at most the statement timeout. The outer error is a statement that was
+    /// cut short, of which nobody knows whether it ended.
+    async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<Result<T, DbErr>, DbErr> {
+        let work = self.guarded(async { Ok::<_, DbErr>(work.await) });
+        let Some(limit) = self.statement_timeout else { return work.await };
+        timeout(limit, work).await.unwrap_or_else(|_| {
+            let reason = format!("the statement ran longer than {} ms", limit.as_millis());
+            Err(error::query(error::late(reason)))
+        })
+    }
+
+    /// Runs `work` until it ends or the server is known to be gone.
+    async fn guarded<T, E: From<Gone>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        if matches!(self.connector, Connector::Sqlite(_)) {
+            return work.await;
+        }
+        let mut gone = self.is_gone.subscribe();
+        tokio::select! {
+            biased;
+            done = work => done,
+            _ = gone.wait_for(|is_gone| *is_gone) => Err(Gone.into()),
+        }
     }
 
     /// Lends nothing any more, waits until everything has come back, and closes it.
@@ -114,7 +184,12 @@ impl Pool {
 
     async fn wait(&self) -> Result<tokio::sync::SemaphorePermit<'_>, DbErr> {
         let start = Instant::now();
-        let permit = timeout(self.acquire_timeout, self.permits.acquire()).await;
+        let mut gone = self.is_gone.subscribe();
+        let permit = tokio::select! {
+            biased;
+            permit = timeout(self.acquire_timeout, self.permits.acquire()) => permit,
+            _ = gone.wait_for(|is_gone| *is_gone) => return Err(Gone.into()),
+        };
         self.meters.waited(start.elapsed());
         match permit {
             Ok(Ok(permit)) => Ok(permit),
@@ -126,13 +201,10 @@ impl Pool {
         }
     }
 
-    fn pop(&self) -> Option<Conn> {
-        self.idle().pop()
-    }
-
     fn give_back(&self, conn: Option<Conn>) {
         match conn {
-            Some(conn) if !conn.is_spent && !self.is_closed.load(Ordering::Relaxed) => {
+            Some(mut conn) if !conn.is_spent && !self.is_closed.load(Ordering::Relaxed) => {
+                conn.idle_since = Some(Instant::now());
                 self.idle().push(conn);
             }
             Some(conn) => {
@@ -152,21 +224,15 @@ impl Pool {
 
 impl Lease {
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let limit = self.pool.statement_timeout;
-        let conn = self.conn();
-        conn.is_busy = true;
-        let done = within(limit, conn.execute(statement)).await?;
-        conn.is_busy = false;
-        done
+        let (pool, conn) = self.start();
+        let done = pool.limited(conn.execute(statement)).await;
+        self.ended(done)
     }
 
     pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
-        let limit = self.pool.statement_timeout;
-        let conn = self.conn();
-        conn.is_busy = true;
-        let done = within(limit, conn.execute_unprepared(sql)).await?;
-        conn.is_busy = false;
-        done
+        let (pool, conn) = self.start();
+        let done = pool.limited(conn.execute_unprepared(sql)).await;
+        self.ended(done)
     }
 
     pub(crate) async fn fetch_one(
@@ -174,50 +240,80 @@ impl Lease {
         statement: Statement,
         reads_only: bool,
     ) -> Result<Option<QueryResult>, DbErr> {
-        let limit = self.pool.statement_timeout;
-        let conn = self.conn();
-        conn.is_busy = true;
-        let done = within(limit, conn.fetch_one(statement, reads_only)).await?;
-        conn.is_busy = false;
-        done
+        let (pool, conn) = self.start();
+        let done = pool.limited(conn.fetch_one(statement, reads_only)).await;
+        self.ended(done)
     }
 
     pub(crate) async fn fetch_all(
         &mut self,
         statement: Statement,
     ) -> Result<Vec<QueryResult>, DbErr> {
-        let limit = self.pool.statement_timeout;
-        let conn = self.conn();
-        conn.is_busy = true;
-        let done = within(limit, conn.fetch_all(statement)).await?;
-        conn.is_busy = false;
-        done
+        let (pool, conn) = self.start();
+        let done = pool.limited(conn.fetch_all(statement)).await;
+        self.ended(done)
     }
 
+    /// Waits for locks as long as the engine does; the statement timeout does not count here.
     pub(crate) async fn begin(&mut self, mode: Begin) -> Result<(), DbErr> {
-        let conn = self.conn();
-        conn.is_busy = true;
-        let done = conn.begin(mode).await;
-        conn.is_busy = false;
-        done
+        let (pool, conn) = self.start();
+        let done = pool.guarded(conn.begin(mode)).await;
+        self.ended(Ok(done))
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), DbErr> {
-        let limit = self.pool.statement_timeout;
-        let conn = self.conn();
-        conn.is_busy = true;
-        let done = within(limit, conn.commit()).await?;
-        conn.is_busy = false;
-        done
+        let (pool, conn) = self.start();
+        let done = pool.limited(conn.commit()).await;
+        self.ended(done)
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<(), DbErr> {
-        let limit = self.pool.statement_timeout;
+        let (pool, conn) = self.start();
+        let done = pool.limited(conn.rollback()).await;
+        self.ended(done)
+    }
+
+    /// Where the server stands.
+    pub(crate) async fn look(&mut self) -> Result<Sight, DbErr> {
+        let (pool, conn) = self.start();
+        let look = async { conn.look().await.map_err(error::query) };
+        let done = pool.limited(look).await;
+        self.ended(done)?.ok_or_else(|| error::refused("the engine has no positions"))
+    }
+
+    /// Keeps a slot until this is given back.
+    pub(crate) fn hold(&mut self, slot: Option<OwnedSemaphorePermit>) {
+        self.slot = slot;
+    }
+
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.pool.is_pooled()
+    }
+
+    fn is_stale(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| {
+            !matches!(conn.raw, Raw::Sqlite(..))
+                && conn.idle_since.is_some_and(|since| since.elapsed() > STALE)
+        })
+    }
+
+    /// A future that is dropped from here on leaves the connection marked as busy.
+    fn start(&mut self) -> (Arc<Pool>, &mut Conn) {
+        let pool = self.pool.clone();
         let conn = self.conn();
         conn.is_busy = true;
-        let done = within(limit, conn.rollback()).await?;
-        conn.is_busy = false;
-        done
+        (pool, conn)
+    }
+
+    /// Unless the end of the statement was not seen, the connection is free again.
+    fn ended<T>(&mut self, done: Result<Result<T, DbErr>, DbErr>) -> Result<T, DbErr> {
+        match done {
+            Ok(done) => {
+                self.conn().is_busy = false;
+                done
+            }
+            Err(cut_short) => Err(cut_short),
+        }
     }
 
     pub(crate) fn conn(&mut self) -> &mut Conn {
@@ -246,7 +342,7 @@ impl Drop for Lease {
         }
         // Until it is tidy it must not be lent again, whatever happens to the task below.
         conn.is_spent = true;
-        let mut lease = Self { conn: Some(conn), pool: self.pool.clone() };
+        let mut lease = Self { conn: Some(conn), pool: self.pool.clone(), slot: self.slot.take() };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return; // Nothing can be waited for here; closing the connection rolls back.
         };
@@ -272,15 +368,24 @@ impl fmt::Debug for Lease {
     }
 }
 
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Result<T, DbErr> {
-    let Some(limit) = limit else {
-        return Ok(work.await);
-    };
-    timeout(limit, work).await.map_err(|_| {
-        let reason = format!("the statement ran longer than {} ms", limit.as_millis());
-        error::query(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, reason)))
-    })
+/// The server was found to be gone while something waited for it.
+struct Gone;
+
+impl From<Gone> for sqlx::Error {
+    fn from(_: Gone) -> Self {
+        let reason = "the database server is gone";
+        Self::Io(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, reason))
+    }
 }
 
+impl From<Gone> for DbErr {
+    fn from(gone: Gone) -> Self {
+        error::conn(gone.into())
+    }
+}
+
+/// A connection that was idle for longer is asked for an answer before it is lent: the server or a
+/// firewall may have dropped it.
+const STALE: Duration = Duration::from_secs(5);
 /// Longest time that tidying may take before the connection is thrown away instead.
 const TIDY_TIMEOUT: Duration = Duration::from_secs(5);

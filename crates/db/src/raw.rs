@@ -56,7 +56,7 @@ impl Reader {
     /// # Errors
     /// When the database is of another engine, or no connection is free in time.
     pub async fn raw<D: Driver>(&self) -> Result<Raw<D>, DbErr> {
-        Raw::lend(self.lease_read().await?)
+        Raw::lend(self.lease().await?)
     }
 }
 
@@ -96,13 +96,61 @@ impl Driver for sqlx::Sqlite {}
 #[expect(private_interfaces, reason = "the trait is sealed; nobody outside can call it")]
 impl sealed::Driver for sqlx::Sqlite {
     fn of(conn: &mut Conn) -> Option<&mut SqliteConnection> {
-        let engine::Raw::Sqlite(conn, _) = &mut conn.raw;
-        Some(conn)
+        match &mut conn.raw {
+            engine::Raw::Sqlite(conn, _) => Some(conn),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => None,
+        }
     }
 
     fn of_ref(conn: &Conn) -> Option<&SqliteConnection> {
-        let engine::Raw::Sqlite(conn, _) = &conn.raw;
-        Some(conn)
+        match &conn.raw {
+            engine::Raw::Sqlite(conn, _) => Some(conn),
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Driver for sqlx::Postgres {}
+
+#[cfg(feature = "postgres")]
+#[expect(private_interfaces, reason = "the trait is sealed; nobody outside can call it")]
+impl sealed::Driver for sqlx::Postgres {
+    fn of(conn: &mut Conn) -> Option<&mut sqlx::PgConnection> {
+        match &mut conn.raw {
+            engine::Raw::Postgres(conn) => Some(conn),
+            _ => None,
+        }
+    }
+
+    fn of_ref(conn: &Conn) -> Option<&sqlx::PgConnection> {
+        match &conn.raw {
+            engine::Raw::Postgres(conn) => Some(conn),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl Driver for sqlx::MySql {}
+
+#[cfg(feature = "mysql")]
+#[expect(private_interfaces, reason = "the trait is sealed; nobody outside can call it")]
+impl sealed::Driver for sqlx::MySql {
+    fn of(conn: &mut Conn) -> Option<&mut sqlx::MySqlConnection> {
+        match &mut conn.raw {
+            engine::Raw::MySql(conn) => Some(conn),
+            _ => None,
+        }
+    }
+
+    fn of_ref(conn: &Conn) -> Option<&sqlx::MySqlConnection> {
+        match &conn.raw {
+            engine::Raw::MySql(conn) => Some(conn),
+            _ => None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use tokio::sync::{MutexGuard, mpsc};
 
 use crate::{
-    engine::{Query, Raw},
+    engine::{Begin, Conn, Query, Raw},
     error,
     pool::Lease,
 };
@@ -31,9 +31,17 @@ impl<'a> Rows<'a> {
     pub(crate) fn of_pool(mut lease: Lease, statement: Statement) -> Self {
         let (out, rows) = mpsc::channel(1);
         let pump = async move {
+            if lease.is_pooled()
+                && let Err(error) =
+                    lease.begin(Begin { reads_only: true, ..Begin::default() }).await
+            {
+                // A reader that has gone away needs no error.
+                let _ = out.send(Err(error)).await;
+                return;
+            }
             let conn = lease.conn();
             conn.is_busy = true;
-            conn.is_busy = !pump(&mut conn.raw, statement, out).await;
+            conn.is_busy = !pump(conn, statement, out).await;
         };
         Self { pump: Some(Box::pin(pump)), rows }
     }
@@ -47,7 +55,7 @@ impl<'a> Rows<'a> {
             // A transaction goes on after a stream that was dropped early; the driver skips what
             // is left of it before the next statement.
             if let Some(lease) = guard.as_mut() {
-                pump(&mut lease.conn().raw, statement, out).await;
+                pump(lease.conn(), statement, out).await;
             }
         };
         Self { pump: Some(Box::pin(pump)), rows }
@@ -76,13 +84,17 @@ impl fmt::Debug for Rows<'_> {
 
 /// Sends all rows; false when the reader went away first.
 async fn pump(
-    raw: &mut Raw,
+    conn: &mut Conn,
     statement: Statement,
     out: mpsc::Sender<Result<QueryResult, DbErr>>,
 ) -> bool {
-    let query = Query::new(statement);
-    match raw {
+    let query = Query::new(statement, conn.keeps_statements());
+    match &mut conn.raw {
         Raw::Sqlite(conn, _) => send_all(query.bind::<sqlx::Sqlite>().fetch(conn), out).await,
+        #[cfg(feature = "postgres")]
+        Raw::Postgres(conn) => send_all(query.bind::<sqlx::Postgres>().fetch(conn), out).await,
+        #[cfg(feature = "mysql")]
+        Raw::MySql(conn) => send_all(query.bind::<sqlx::MySql>().fetch(conn), out).await,
     }
 }
 

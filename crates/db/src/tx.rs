@@ -17,7 +17,9 @@ use sea_orm::{
 };
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
-use crate::{db::Cluster, engine::Begin, error::refused, pool::Lease, stream::Rows};
+use crate::{
+    Db, db::Cluster, engine::Begin, error::refused, pool::Lease, session::Session, stream::Rows,
+};
 
 /// An open transaction. Made by [`Db::begin`](crate::Db::begin); ends with
 /// [`commit`](TransactionSession::commit) or [`rollback`](TransactionSession::rollback). Dropping it
@@ -35,6 +37,8 @@ pub struct Tx {
 
 struct Core {
     cluster: Arc<Cluster>,
+    session: Arc<Session>,
+    reads_only: bool,
     /// None once the transaction is over.
     lease: AsyncMutex<Option<Lease>>,
     /// Innermost level that is open.
@@ -51,14 +55,12 @@ struct Hook {
 }
 
 impl Tx {
-    pub(crate) async fn start(
-        cluster: Arc<Cluster>,
-        mut lease: Lease,
-        mode: Begin,
-    ) -> Result<Self, DbErr> {
+    pub(crate) async fn start(db: Db, mut lease: Lease, mode: Begin) -> Result<Self, DbErr> {
         lease.begin(mode).await?;
         let core = Core {
-            cluster,
+            cluster: db.cluster,
+            session: db.session,
+            reads_only: mode.reads_only,
             lease: AsyncMutex::new(Some(lease)),
             depth: AtomicU32::new(1),
             undo: AtomicU32::new(0),
@@ -152,7 +154,14 @@ impl Tx {
             return Ok(());
         }
         match how {
-            End::Commit => lease.commit().await?,
+            End::Commit if self.core.reads_only => lease.commit().await?,
+            End::Commit => {
+                // Before as well as after: nobody knows about a commit that was cut short.
+                self.core.session.wrote();
+                let done = lease.commit().await;
+                self.core.session.wrote();
+                done?;
+            }
             End::Rollback => lease.rollback().await?,
         }
         drop(guard.take());
@@ -187,6 +196,7 @@ impl Core {
         let name = savepoint(level);
         lease.execute_unprepared(&format!("ROLLBACK TO SAVEPOINT {name}")).await?;
         lease.execute_unprepared(&format!("RELEASE SAVEPOINT {name}")).await?;
+        lease.conn().is_aborted = false;
         self.depth.store(level - 1, Ordering::Release);
         self.hooks().retain(|hook| hook.level < level);
         Ok(())

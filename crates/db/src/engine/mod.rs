@@ -1,18 +1,26 @@
 //! The engines: how a connection is made, tidied and told apart. Everything above is one code path.
 
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
-use sea_orm::{DbErr, ExecResult, QueryResult, Statement};
+use sea_orm::{DbErr, ExecResult, IsolationLevel, QueryResult, SqliteTransactionMode, Statement};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{AssertSqlSafe, Connection, Database, Executor, SqliteConnection};
-use sqlx_core::transaction::TransactionManager;
+use sqlx_core::{database::HasStatementCache, transaction::TransactionManager};
 
-use crate::error;
+use crate::{error, fleet::Sight};
 
 /// Makes connections of one kind to one server.
 #[derive(Debug)]
 pub(crate) enum Connector {
     Sqlite(sqlite::Connector),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Connector),
+    #[cfg(feature = "mysql")]
+    MySql(mysql::Connector),
 }
 
 /// One raw connection and what the pool must know about it.
@@ -23,14 +31,24 @@ pub(crate) struct Conn {
     pub(crate) is_busy: bool,
     /// A transaction is open.
     pub(crate) in_transaction: bool,
+    /// A statement failed in the transaction, which PostgreSQL will not commit any more.
+    pub(crate) is_aborted: bool,
     /// The connection broke, or its session was changed: never use it again.
     pub(crate) is_spent: bool,
+    /// Keep prepared statements. Not behind a pooler that hands each transaction another server.
+    keeps_statements: bool,
+    /// When it came back to the pool.
+    pub(crate) idle_since: Option<std::time::Instant>,
 }
 
 /// The drivers' connections.
 #[derive(Debug)]
 pub(crate) enum Raw {
     Sqlite(SqliteConnection, sqlite::Alarm),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::PgConnection),
+    #[cfg(feature = "mysql")]
+    MySql(sqlx::MySqlConnection),
 }
 
 impl Connector {
@@ -40,18 +58,47 @@ impl Connector {
                 let (conn, alarm) = connector.connect().await?;
                 Raw::Sqlite(conn, alarm)
             }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(connector) => Raw::Postgres(connector.connect().await?),
+            #[cfg(feature = "mysql")]
+            Self::MySql(connector) => Raw::MySql(connector.connect().await?),
         };
-        Ok(Conn { raw, is_busy: false, in_transaction: false, is_spent: false })
+        Ok(Conn {
+            raw,
+            is_busy: false,
+            in_transaction: false,
+            is_aborted: false,
+            is_spent: false,
+            keeps_statements: !self.is_pooled(),
+            idle_since: None,
+        })
+    }
+
+    /// Whether an external pooler in transaction mode stands in front of the server.
+    pub(crate) fn is_pooled(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(connector) => connector.is_pooled(),
+            #[cfg(feature = "mysql")]
+            Self::MySql(_) => false,
+        }
     }
 }
 
 impl Conn {
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let query = Query::new(statement);
+        let query = Query::new(statement, self.keeps_statements);
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => {
                 query.bind::<sqlx::Sqlite>().execute(conn).await.map(Into::into)
             }
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => {
+                query.bind::<sqlx::Postgres>().execute(conn).await.map(Into::into)
+            }
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => query.bind::<sqlx::MySql>().execute(conn).await.map(Into::into),
         };
         self.ended(done).map_err(error::exec)
     }
@@ -60,6 +107,10 @@ impl Conn {
         let sql = AssertSqlSafe(sql.to_owned());
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => conn.execute(sql).await.map(Into::into),
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => conn.execute(sql).await.map(Into::into),
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => conn.execute(sql).await.map(Into::into),
         };
         self.ended(done).map_err(error::exec)
     }
@@ -71,15 +122,18 @@ impl Conn {
         statement: Statement,
         reads_only: bool,
     ) -> Result<Option<QueryResult>, DbErr> {
-        if !reads_only {
+        let is_embedded = matches!(self.raw, Raw::Sqlite(..));
+        if !reads_only || !is_embedded {
             return Ok(self.fetch_all(statement).await?.into_iter().next());
         }
-        let query = Query::new(statement);
+        let query = Query::new(statement, self.keeps_statements);
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => {
                 let row = query.bind::<sqlx::Sqlite>().fetch_optional(conn).await;
                 row.map(|row| row.map(Into::into))
             }
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => Ok(None),
         };
         self.ended(done).map_err(error::query)
     }
@@ -88,27 +142,44 @@ impl Conn {
         &mut self,
         statement: Statement,
     ) -> Result<Vec<QueryResult>, DbErr> {
-        let query = Query::new(statement);
+        let query = Query::new(statement, self.keeps_statements);
         let done = match &mut self.raw {
-            Raw::Sqlite(conn, _) => {
-                let rows = query.bind::<sqlx::Sqlite>().fetch_all(conn).await;
-                rows.map(|rows| rows.into_iter().map(Into::into).collect())
-            }
+            Raw::Sqlite(conn, _) => rows(query.bind::<sqlx::Sqlite>().fetch_all(conn).await),
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => rows(query.bind::<sqlx::Postgres>().fetch_all(conn).await),
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => rows(query.bind::<sqlx::MySql>().fetch_all(conn).await),
         };
         self.ended(done).map_err(error::query)
     }
 
     pub(crate) async fn begin(&mut self, mode: Begin) -> Result<(), DbErr> {
+        self.is_aborted = false;
+        // Already here: a future that is dropped in between may have begun it.
+        self.in_transaction = true;
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => sqlite::begin(conn, mode).await,
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => postgres::begin(conn, mode).await,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => mysql::begin(conn, mode).await,
         };
         self.in_transaction = done.is_ok();
         self.ended(done).map_err(error::exec)
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), DbErr> {
+        if self.is_aborted {
+            self.rollback().await?;
+            let reason = "a statement of the transaction failed, so it was rolled back";
+            return Err(error::refused(reason));
+        }
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => Manager::<sqlx::Sqlite>::commit(conn).await,
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => Manager::<sqlx::Postgres>::commit(conn).await,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => Manager::<sqlx::MySql>::commit(conn).await,
         };
         self.in_transaction = done.is_err();
         self.ended(done).map_err(error::exec)
@@ -117,45 +188,105 @@ impl Conn {
     pub(crate) async fn rollback(&mut self) -> Result<(), DbErr> {
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => Manager::<sqlx::Sqlite>::rollback(conn).await,
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => Manager::<sqlx::Postgres>::rollback(conn).await,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => Manager::<sqlx::MySql>::rollback(conn).await,
         };
         self.in_transaction = done.is_err();
         self.ended(done).map_err(error::exec)
     }
 
-    /// Rolls back without waiting, where the driver keeps its commands in order. Says whether it
-    /// could.
-    pub(crate) fn start_rollback(&mut self) -> bool {
+    /// Rolls back without waiting, where the driver keeps its commands in order and runs them at
+    /// once. A server would keep the locks until the connection is used again.
+    pub(crate) fn start_rollback(&mut self) {
         match &mut self.raw {
             Raw::Sqlite(conn, _) => {
                 Manager::<sqlx::Sqlite>::start_rollback(conn);
                 self.in_transaction = false;
-                true
             }
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => {}
         }
     }
 
     /// Ends what a dropped future left behind, so that the connection is as new.
     pub(crate) async fn tidy(&mut self) -> Result<(), DbErr> {
         match &mut self.raw {
-            Raw::Sqlite(conn, alarm) => sqlite::tidy(conn, alarm).await.map_err(error::conn)?,
+            Raw::Sqlite(conn, alarm) => sqlite::tidy(conn, alarm).await,
+            // Closing is cheaper than waiting for the end of what may be a long statement.
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ if self.is_busy => Err(sqlx::Error::WorkerCrashed),
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => Manager::<sqlx::Postgres>::rollback(conn).await,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => Manager::<sqlx::MySql>::rollback(conn).await,
         }
+        .map_err(error::conn)?;
         self.is_busy = false;
         self.in_transaction = false;
         Ok(())
+    }
+
+    /// Asks the server for an answer.
+    pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
+        match &mut self.raw {
+            Raw::Sqlite(conn, _) => conn.ping().await,
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => conn.ping().await,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => conn.ping().await,
+        }
+        .map_err(error::conn)
+    }
+
+    /// Role and position of the server. None for an embedded database, which has neither.
+    pub(crate) async fn look(&mut self) -> Result<Option<Sight>, sqlx::Error> {
+        match &mut self.raw {
+            Raw::Sqlite(..) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => postgres::look(conn).await.map(Some),
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => mysql::look(conn).await.map(Some),
+        }
+    }
+
+    /// The number of the cluster, 0 where the engine has none.
+    pub(crate) async fn identify(&mut self) -> Result<u64, sqlx::Error> {
+        match &mut self.raw {
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => postgres::identify(conn).await,
+            _ => Ok(0),
+        }
     }
 
     pub(crate) async fn close(self) {
         // Nothing could be done about an error: the connection is gone either way.
         let _ = match self.raw {
             Raw::Sqlite(conn, _) => conn.close().await,
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(conn) => conn.close().await,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => conn.close().await,
         };
     }
 
     fn ended<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &done {
             self.is_spent |= is_broken(error);
+            let is_refused = matches!(error, sqlx::Error::Database(_));
+            self.is_aborted |= is_refused && self.in_transaction && self.aborts();
         }
         done
+    }
+
+    /// Whether an error ends the transaction for good on this engine.
+    fn aborts(&self) -> bool {
+        match &self.raw {
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -163,39 +294,57 @@ impl Conn {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Begin {
     pub(crate) reads_only: bool,
-    pub(crate) sqlite: Option<sea_orm::SqliteTransactionMode>,
+    pub(crate) isolation: Option<IsolationLevel>,
+    pub(crate) sqlite: Option<SqliteTransactionMode>,
 }
 
 /// A statement ready for binding.
 pub(crate) struct Query {
     sql: String,
     values: SqlxValues,
+    is_kept: bool,
 }
 
 impl Query {
-    pub(crate) fn new(statement: Statement) -> Self {
+    pub(crate) fn new(statement: Statement, is_kept: bool) -> Self {
         let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
-        Self { sql: statement.sql, values: SqlxValues(values) }
+        Self { sql: statement.sql, values: SqlxValues(values), is_kept }
     }
 
     pub(crate) fn bind<D>(self) -> sqlx::query::Query<'static, D, SqlxValues>
     where
-        D: Database,
+        D: Database + HasStatementCache,
         SqlxValues: sqlx::IntoArguments<D>,
     {
-        sqlx::query_with(AssertSqlSafe(self.sql), self.values)
+        sqlx::query_with(AssertSqlSafe(self.sql), self.values).persistent(self.is_kept)
+    }
+}
+
+impl Conn {
+    pub(crate) fn keeps_statements(&self) -> bool {
+        self.keeps_statements
     }
 }
 
 pub(crate) type Manager<D> = <D as Database>::TransactionManager;
 
+fn rows<R: Into<QueryResult>>(
+    rows: Result<Vec<R>, sqlx::Error>,
+) -> Result<Vec<QueryResult>, sqlx::Error> {
+    rows.map(|rows| rows.into_iter().map(Into::into).collect())
+}
+
 /// Whether the connection, not the statement, is what failed.
-fn is_broken(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
+pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
         sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed
-    )
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        // The server ends the connection: it shuts down, crashed, or an administrator asked.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => false,
+    }
 }

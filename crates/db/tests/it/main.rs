@@ -3,6 +3,12 @@
 
 mod classifier;
 mod durability;
+#[cfg(feature = "mysql")]
+mod mariadb;
 mod migrations;
 mod outbox;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod servers;
 mod sqlite;

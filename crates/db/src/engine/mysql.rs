@@ -1,0 +1,107 @@
+//! MariaDB and MySQL: connections, and where a server stands.
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row, SqlSafeStr,
+    mysql::{MySqlConnectOptions, MySqlSslMode},
+};
+use sqlx_core::transaction::TransactionManager;
+use throng_core::{EngineUrl, url::Host};
+
+use super::{Begin, Manager};
+use crate::{
+    config::Config,
+    error::Result,
+    fleet::{Position, Sight},
+};
+
+/// Opens connections to one server.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    options: MySqlConnectOptions,
+}
+
+impl Connector {
+    pub(crate) fn new(url: &EngineUrl, host: &Host, config: &Config) -> Result<Self> {
+        let database = url.path().trim_start_matches('/');
+        let mut options = MySqlConnectOptions::new()
+            .host(&host.name)
+            .port(host.port.unwrap_or(PORT))
+            .statement_cache_capacity(config.statement_cache)
+            .disable_statement_logging();
+        if let Some(user) = url.user() {
+            options = options.username(user);
+        }
+        if let Some(password) = url.password() {
+            options = options.password(password.reveal());
+        }
+        if !database.is_empty() {
+            options = options.database(database);
+        }
+        options = options.ssl_mode(match config.tls.as_deref() {
+            None | Some("prefer") => MySqlSslMode::Preferred,
+            Some("disable") => MySqlSslMode::Disabled,
+            Some("require") => MySqlSslMode::Required,
+            Some("verify") => MySqlSslMode::VerifyIdentity,
+            Some(other) => {
+                let reason = format!("`{other}` is none of disable, prefer, require, verify");
+                return Err(url.fault("option tls", reason).into());
+            }
+        });
+        Ok(Self { options })
+    }
+
+    pub(crate) async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
+        self.options.connect().await
+    }
+}
+
+pub(crate) async fn begin(conn: &mut MySqlConnection, mode: Begin) -> Result<(), sqlx::Error> {
+    if let Some(isolation) = mode.isolation {
+        // Holds for the next transaction only.
+        let sql = format!("SET TRANSACTION ISOLATION LEVEL {isolation}");
+        conn.execute(AssertSqlSafe(sql)).await?;
+    }
+    let sql = if mode.reads_only { "START TRANSACTION READ ONLY" } else { "START TRANSACTION" };
+    Manager::<sqlx::MySql>::begin(conn, Some(sql.into_sql_str())).await
+}
+
+/// MariaDB tells a position: the last sequence number of its replication domain. MySQL does not in
+/// a form that can be compared here, and a server with several domains neither; both are looked
+/// after by the clock.
+pub(crate) async fn look(conn: &mut MySqlConnection) -> Result<Sight, sqlx::Error> {
+    let row = sqlx::query("SELECT @@read_only, version()").fetch_one(&mut *conn).await?;
+    let is_primary = row.try_get::<i64, _>(0)? == 0;
+    let version: String = row.try_get(1)?;
+    let mut sight = Sight { is_primary, position: Position::default(), is_connected: true };
+    if version.contains("MariaDB") {
+        let name = if is_primary { "@@gtid_binlog_pos" } else { "@@gtid_slave_pos" };
+        let sql = AssertSqlSafe(format!("SELECT {name}"));
+        let text: String = sqlx::query_scalar(sql).fetch_one(conn).await?;
+        sight.position = position(&text).unwrap_or_default();
+    }
+    Ok(sight)
+}
+
+/// Reads `domain-server-sequence`, where there is one domain.
+fn position(text: &str) -> Option<Position> {
+    let mut parts = text.split('-');
+    let domain: u32 = parts.next()?.parse().ok()?;
+    let _server: u32 = parts.next()?.parse().ok()?;
+    let at = parts.next()?.parse().ok()?;
+    // A timeline of 0 means that there is no position.
+    parts.next().is_none().then_some(Position { timeline: domain + 1, at })
+}
+
+pub(crate) const PORT: u16 = 3306;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_domain_is_a_position_and_several_are_none() {
+        assert_eq!(position("0-1-42"), Some(Position { timeline: 1, at: 42 }));
+        assert_eq!(position("0-1-42,1-2-7"), None);
+        assert_eq!(position(""), None);
+    }
+}

@@ -1,0 +1,233 @@
+//! The watchers: one task a server looks at it many times a second over a connection of its own.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{Fleet, NOBODY, Sight, node::Judgement};
+use crate::{
+    config::Config,
+    engine::{Conn, Connector},
+    error,
+};
+
+/// What a watcher keeps about its server.
+struct Watcher {
+    fleet: Weak<Fleet>,
+    at: usize,
+    probe: Connector,
+    conn: Option<Conn>,
+    interval: Duration,
+    late: u32,
+    disconnected_since: Option<Instant>,
+    /// The trouble that was logged last, so that it is logged once.
+    told: Option<Trouble>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    Lost,
+    Rival,
+}
+
+/// Starts the watchers and waits for the first word from each.
+pub(super) async fn start(
+    fleet: &Arc<Fleet>,
+    probes: Vec<Connector>,
+    config: &Config,
+) -> Result<(), sqlx::Error> {
+    let (first, mut words) = mpsc::channel(probes.len().max(1));
+    for (at, probe) in probes.into_iter().enumerate() {
+        let watcher = Watcher {
+            fleet: Arc::downgrade(fleet),
+            at,
+            probe,
+            conn: None,
+            interval: Duration::from_millis(config.poll_ms.max(1)),
+            late: 0,
+            disconnected_since: None,
+            told: None,
+        };
+        let task = tokio::spawn(watcher.run(first.clone()));
+        let mut watchers = fleet.watchers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        watchers.push(task.abort_handle());
+    }
+    drop(first);
+    let mut worst = None;
+    while let Some(word) = words.recv().await {
+        if let Err(error) = word {
+            worst = Some(error);
+        }
+    }
+    // One that answers is enough to start: the others are found when they come.
+    match worst {
+        Some(error) if fleet.nodes.iter().all(|node| !node.is_up()) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Watcher {
+    async fn run(mut self, first: mpsc::Sender<Result<(), sqlx::Error>>) {
+        let mut first = Some(first);
+        loop {
+            let looked = self.look().await;
+            let Some(fleet) = self.fleet.upgrade() else { return };
+            let word = match looked {
+                Ok((sight, is_new)) => {
+                    self.late = 0;
+                    self.note(&fleet, sight, is_new);
+                    Ok(())
+                }
+                Err(error) => {
+                    self.miss(&fleet, &error);
+                    Err(error)
+                }
+            };
+            if let Some(first) = first.take() {
+                let _ = first.send(word).await;
+            }
+            drop(fleet);
+            let is_lost = self.told == Some(Trouble::Lost);
+            tokio::time::sleep(if is_lost { LOST_INTERVAL } else { self.interval }).await;
+        }
+    }
+
+    /// One look; says too whether it was over a new connection.
+    async fn look(&mut self) -> Result<(Sight, bool), sqlx::Error> {
+        let is_new = self.conn.is_none();
+        if is_new {
+            let connected = timeout(CONNECT_TIMEOUT, self.probe.connect()).await;
+            let mut conn = connected.map_err(|_| late())??;
+            let cluster = timeout(LOOK_TIMEOUT, conn.identify()).await.map_err(|_| late())??;
+            let fleet = self.fleet.upgrade().ok_or(sqlx::Error::PoolClosed)?;
+            let known =
+                fleet.cluster.compare_exchange(0, cluster, Ordering::AcqRel, Ordering::Acquire);
+            if let Err(known) = known
+                && known != cluster
+            {
+                let reason = "the server is of another cluster than the others";
+                return Err(sqlx::Error::Configuration(reason.into()));
+            }
+            self.conn = Some(conn);
+        }
+        let Some(conn) = &mut self.conn else { return Err(sqlx::Error::PoolClosed) };
+        match timeout(LOOK_TIMEOUT, conn.look()).await {
+            Ok(Ok(Some(sight))) => Ok((sight, is_new)),
+            Ok(Ok(None)) => Err(sqlx::Error::PoolClosed),
+            Ok(Err(error)) => {
+                self.conn = None;
+                Err(error)
+            }
+            Err(_) => {
+                // The answer may still come, and would then be taken for the next one's.
+                self.conn = None;
+                Err(late())
+            }
+        }
+    }
+
+    fn miss(&mut self, fleet: &Fleet, error: &sqlx::Error) {
+        self.late += 1;
+        // One late answer is a hiccup; a refused or closed connection is not.
+        let is_hiccup =
+            matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut);
+        if is_hiccup && self.late < 2 {
+            return;
+        }
+        if self.told.replace(Trouble::Lost) != Some(Trouble::Lost) {
+            tracing::warn!(%error, "cannot look at database server {}", fleet.nodes[self.at].name());
+        }
+        fleet.lose(self.at);
+    }
+
+    fn note(&mut self, fleet: &Fleet, sight: Sight, is_new: bool) {
+        let now = Instant::now();
+        let node = &fleet.nodes[self.at];
+        node.saw(!sight.is_primary, sight.position, is_new);
+        if self.told == Some(Trouble::Lost) {
+            self.told = None;
+            tracing::info!("found database server {} again", node.name());
+        }
+        if sight.is_primary {
+            self.note_primary(fleet, sight, now);
+            return;
+        }
+        let was_primary =
+            fleet.primary.compare_exchange(self.at, NOBODY, Ordering::AcqRel, Ordering::Acquire);
+        if was_primary.is_ok() {
+            tracing::warn!("database server {} has stepped down", node.name());
+        }
+        let (lag, behind) = {
+            let history = fleet.history();
+            (history.lag(now, sight.position), history.behind(sight.position))
+        };
+        node.set_lag(lag, behind);
+        let has_primary = fleet.primary().is_some();
+        if sight.is_connected || !has_primary {
+            self.disconnected_since = None;
+        } else {
+            self.disconnected_since.get_or_insert(now);
+        }
+        let away = self.disconnected_since.map_or(Duration::ZERO, |since| now - since);
+        let worst = if has_primary { lag.max(away) } else { Duration::ZERO };
+        let judgement = if worst > fleet.max_lag {
+            Judgement::Ill
+        } else if worst > fleet.max_lag / 2 {
+            Judgement::Between
+        } else {
+            Judgement::Well
+        };
+        match node.judge(judgement, LOOKS_TO_RETURN) {
+            Some(true) => tracing::info!("database server {} serves reads", node.name()),
+            Some(false) => tracing::warn!(
+                db.lag_ms = lag.as_millis() as u64,
+                "database server {} lags too much and serves no reads",
+                node.name()
+            ),
+            None => {}
+        }
+        fleet.moved.notify_waiters();
+    }
+
+    fn note_primary(&mut self, fleet: &Fleet, sight: Sight, now: Instant) {
+        let node = &fleet.nodes[self.at];
+        node.judge(Judgement::Ill, 0); // A primary is no replica.
+        let latest = fleet.timeline.load(Ordering::Acquire);
+        let current = fleet.primary();
+        let is_current = current.is_some_and(|(at, _)| at == self.at);
+        // Two that say so: the later timeline was promoted last. One of an earlier timeline is the
+        // primary of yesterday, and what it takes would be lost.
+        let is_later = sight.position.timeline > latest;
+        if !is_current && !is_later && (current.is_some() || sight.position.timeline < latest) {
+            if self.told.replace(Trouble::Rival) != Some(Trouble::Rival) {
+                let name = node.name();
+                tracing::error!("database server {name} says it is the primary, but another is");
+            }
+            return;
+        }
+        self.told = None;
+        if !is_current {
+            fleet.timeline.fetch_max(sight.position.timeline, Ordering::AcqRel);
+            fleet.primary.store(self.at, Ordering::Release);
+            tracing::info!("database server {} is the primary", node.name());
+        }
+        node.set_lag(Duration::ZERO, 0);
+        fleet.history().note(now, sight.position);
+        fleet.moved.notify_waiters();
+    }
+}
+
+fn late() -> sqlx::Error {
+    error::late("the server did not answer a look in time")
+}
+
+/// A look takes well under a millisecond; a server that takes this long is not there.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Between two looks at a server that does not answer.
+const LOST_INTERVAL: Duration = Duration::from_millis(100);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// Good looks in a row before a standby serves again.
+const LOOKS_TO_RETURN: u32 = 3;

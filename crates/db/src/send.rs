@@ -1,0 +1,289 @@
+//! Sends each statement to a server that may run it, and to another one when that server fails.
+
+use sea_orm::{DbErr, ExecResult, QueryResult, Statement};
+
+use crate::{
+    Db, Reader, Tx,
+    classify::{Reason, Verdict},
+    db::{Lane, Servers},
+    engine::Begin,
+    error::{self, refused},
+    fleet::{Fleet, Tried, Why},
+    pool::Lease,
+    stream::Rows,
+};
+
+/// What is wanted of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Outcome,
+    First,
+    All,
+}
+
+/// What a statement gave.
+pub(crate) enum Answer {
+    Outcome(ExecResult),
+    First(Option<QueryResult>),
+    All(Vec<QueryResult>),
+}
+
+impl Db {
+    /// Runs a statement by itself.
+    pub(crate) async fn send(&self, ask: Ask, statement: Statement) -> Result<Answer, DbErr> {
+        let verdict = self.verdict(&statement.sql)?;
+        match &self.cluster.servers {
+            Servers::File { .. } => {
+                let mut lease = self.lease_of_file(verdict).await?;
+                lease.answer(ask, statement, verdict == Verdict::Read).await
+            }
+            Servers::Fleet(fleet) => match verdict {
+                Verdict::Read if self.lane != Lane::Primary => {
+                    self.send_read(fleet, ask, statement).await
+                }
+                Verdict::Read => self.send_to_primary(fleet, ask, statement).await,
+                Verdict::Primary(_) => self.send_write(fleet, ask, statement).await,
+            },
+        }
+    }
+
+    /// Runs SQL without preparing it; it may be several statements.
+    pub(crate) async fn send_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let verdict = self.verdict(sql)?;
+        let fleet = match &self.cluster.servers {
+            Servers::File { .. } => {
+                let mut lease = self.lease_of_file(verdict).await?;
+                return lease.execute_unprepared(sql).await;
+            }
+            Servers::Fleet(fleet) => fleet,
+        };
+        let (mut lease, at) = fleet.lease_writer().await?;
+        self.session.wrote();
+        let done = lease.execute_unprepared(sql).await;
+        self.written(fleet, at, done.as_ref().err());
+        if matches!(verdict, Verdict::Primary(Reason::Session)) {
+            // Nobody else must get a connection with the settings of this one.
+            lease.conn().is_spent = true;
+        }
+        done
+    }
+
+    pub(crate) async fn send_stream<'a>(&self, statement: Statement) -> Result<Rows<'a>, DbErr> {
+        let verdict = self.verdict(&statement.sql)?;
+        let fleet = match &self.cluster.servers {
+            Servers::File { .. } => {
+                return Ok(Rows::of_pool(self.lease_of_file(verdict).await?, statement));
+            }
+            Servers::Fleet(fleet) => fleet,
+        };
+        let lease = if verdict == Verdict::Read && self.lane != Lane::Primary {
+            self.lease_read(&mut Tried::default()).await?.0
+        } else {
+            let (lease, at) = fleet.lease_writer().await?;
+            self.session.wrote();
+            self.session.went_to(at, true, Why::Writes);
+            lease
+        };
+        Ok(Rows::of_pool(lease, statement))
+    }
+
+    pub(crate) async fn start(&self, mode: Begin) -> Result<Tx, DbErr> {
+        if !mode.reads_only && matches!(self.lane, Lane::Read | Lane::Report) {
+            return Err(refused("this handle only reads; it cannot begin"));
+        }
+        let lease = match &self.cluster.servers {
+            Servers::File { writer, readers } => {
+                let is_read = mode.reads_only && self.lane != Lane::Primary;
+                if is_read { readers.acquire().await? } else { writer.acquire().await? }
+            }
+            Servers::Fleet(_) if mode.reads_only && self.lane != Lane::Primary => {
+                self.lease_read(&mut Tried::default()).await?.0
+            }
+            Servers::Fleet(fleet) => return self.start_on_primary(fleet, mode).await,
+        };
+        Tx::start(self.clone(), lease, mode).await
+    }
+
+    /// BEGIN changes nothing, so it can be said again to another server or connection.
+    async fn start_on_primary(&self, fleet: &Fleet, mode: Begin) -> Result<Tx, DbErr> {
+        let mut tries = 0;
+        loop {
+            let (lease, at) = fleet.lease_writer().await?;
+            self.session.went_to(at, true, Why::Writes);
+            match Tx::start(self.clone(), lease, mode).await {
+                Err(error) if error::is_lost(&error) && tries < 2 => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    pub(crate) async fn lease_primary(&self) -> Result<Lease, DbErr> {
+        match &self.cluster.servers {
+            Servers::File { writer, .. } => writer.acquire().await,
+            Servers::Fleet(fleet) => {
+                self.session.wrote();
+                Ok(fleet.lease_writer().await?.0)
+            }
+        }
+    }
+
+    /// A connection for reading, and the server behind it.
+    async fn lease_read(&self, tried: &mut Tried) -> Result<(Lease, usize, Why), DbErr> {
+        let fleet = match &self.cluster.servers {
+            Servers::File { readers, .. } => return Ok((readers.acquire().await?, 0, Why::Asked)),
+            Servers::Fleet(fleet) => fleet,
+        };
+        if self.lane == Lane::Report {
+            let placed = fleet.lease_report(tried).await?;
+            return Ok((placed.lease, placed.node, placed.why));
+        }
+        let placed = fleet.lease_reader(&self.session, tried).await?;
+        // Before it is read, so that a stream or a transaction that is dropped counts as well.
+        self.session.went_to(placed.node, !fleet.nodes()[placed.node].is_standby(), placed.why);
+        Ok((placed.lease, placed.node, placed.why))
+    }
+
+    async fn send_read(
+        &self,
+        fleet: &Fleet,
+        ask: Ask,
+        statement: Statement,
+    ) -> Result<Answer, DbErr> {
+        let mut tried = Tried::default();
+        for _ in 0..MAX_TRIES {
+            let (mut lease, at, why) = self.lease_read(&mut tried).await?;
+            let node = &fleet.nodes()[at];
+            tracing::trace!(db.node = node.name(), db.why = %why, "{}", statement.sql);
+            node.count_read();
+            let error = match lease.answer(ask, statement.clone(), true).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error::is_lost(&error) {
+                fleet.suspect(at, &error);
+            } else if error::driver_error(&error).is_some_and(error::is_read_only) {
+                // It does more than it seems: a standby refused it, so it has done nothing there.
+                return self.send_write(fleet, ask, statement).await;
+            } else if !error::is_conflict_with_recovery(&error) {
+                return Err(error);
+            }
+        }
+        self.send_to_primary(fleet, ask, statement).await
+    }
+
+    async fn send_to_primary(
+        &self,
+        fleet: &Fleet,
+        ask: Ask,
+        statement: Statement,
+    ) -> Result<Answer, DbErr> {
+        let (at, mut lease) = fleet.lease_primary().await?;
+        self.session.went_to(at, true, Why::Asked);
+        fleet.nodes()[at].count_read();
+        let done = lease.answer(ask, statement, true).await;
+        if let Err(error) = &done {
+            fleet.suspect(at, error);
+        }
+        done
+    }
+
+    async fn send_write(
+        &self,
+        fleet: &Fleet,
+        ask: Ask,
+        statement: Statement,
+    ) -> Result<Answer, DbErr> {
+        let (mut lease, at) = fleet.lease_writer().await?;
+        tracing::trace!(db.node = fleet.nodes()[at].name(), db.why = "writes", "{}", statement.sql);
+        // Before as well as after: a future that is dropped in between may have written.
+        self.session.wrote();
+        let done = lease.answer(ask, statement, false).await;
+        self.written(fleet, at, done.as_ref().err());
+        done
+    }
+
+    fn written(&self, fleet: &Fleet, at: usize, error: Option<&DbErr>) {
+        self.session.wrote();
+        self.session.went_to(at, true, Why::Writes);
+        fleet.nodes()[at].count_write();
+        if let Some(error) = error {
+            fleet.suspect(at, error);
+            if error::driver_error(error).is_some_and(error::is_read_only) {
+                fleet.demote(at);
+            }
+        }
+    }
+
+    fn verdict(&self, sql: &str) -> Result<Verdict, DbErr> {
+        let verdict = self.cluster.classifier.classify(sql);
+        match (self.lane, verdict) {
+            (_, Verdict::Primary(Reason::Transaction)) => {
+                Err(refused("open a transaction with `begin`, not with a statement"))
+            }
+            (Lane::Read | Lane::Report, Verdict::Primary(reason)) => {
+                Err(refused(format!("this handle only reads, and the statement {reason}")))
+            }
+            _ => Ok(verdict),
+        }
+    }
+
+    async fn lease_of_file(&self, verdict: Verdict) -> Result<Lease, DbErr> {
+        let Servers::File { writer, readers } = &self.cluster.servers else {
+            return Err(refused("the database is not a file"));
+        };
+        if verdict == Verdict::Read && self.lane != Lane::Primary {
+            readers.acquire().await
+        } else {
+            writer.acquire().await
+        }
+    }
+}
+
+impl Reader {
+    pub(crate) async fn lease(&self) -> Result<Lease, DbErr> {
+        Ok(self.db.lease_read(&mut Tried::default()).await?.0)
+    }
+}
+
+impl Lease {
+    /// Runs one statement. Behind a pooler it runs in a transaction, because without one each of the
+    /// driver's messages may reach another server.
+    async fn answer(
+        &mut self,
+        ask: Ask,
+        statement: Statement,
+        reads_only: bool,
+    ) -> Result<Answer, DbErr> {
+        if !self.is_pooled() {
+            return self.answer_plain(ask, statement, reads_only).await;
+        }
+        self.begin(Begin::default()).await?;
+        match self.answer_plain(ask, statement, reads_only).await {
+            Ok(answer) => {
+                self.commit().await?;
+                Ok(answer)
+            }
+            Err(error) => {
+                // Where rolling back fails, the drop of the lease looks after the connection.
+                let _ = self.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn answer_plain(
+        &mut self,
+        ask: Ask,
+        statement: Statement,
+        reads_only: bool,
+    ) -> Result<Answer, DbErr> {
+        match ask {
+            Ask::Outcome => self.execute(statement).await.map(Answer::Outcome),
+            Ask::First => self.fetch_one(statement, reads_only).await.map(Answer::First),
+            Ask::All => self.fetch_all(statement).await.map(Answer::All),
+        }
+    }
+}
+
+/// Servers that one read is sent to before the primary has the last word.
+const MAX_TRIES: u32 = 4;
