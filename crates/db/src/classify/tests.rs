@@ -1,3 +1,5 @@
+//! Statements of all kinds and where they go.
+
 use super::*;
 
 const READ: Verdict = Verdict::Read;
