@@ -4,7 +4,7 @@ use std::{future::Future, ops::Deref, pin::Pin, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use throng_db::Tx;
+use throng_db::{Tx, outbox};
 use throng_queue::{Delivery, Message, Outcome, Policy, TaskId};
 
 use crate::{Ctx, ErrorKind, Result, Site};
@@ -117,6 +117,18 @@ impl Queue {
     /// When the engine does not answer.
     pub async fn send_in(&self, tx: &Tx, message: Message) -> Result<TaskId> {
         Ok(self.0.push_in(tx, message).await?)
+    }
+
+    /// Pushes what a queue outside the database left in the outbox.
+    pub(crate) async fn deliver_entry(&self, delivery: outbox::Delivery) -> Result {
+        match self.0.deliver(&delivery.entry.payload).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == throng_queue::Kind::Retry => Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "dropping a task that cannot be pushed: {error}");
+                Ok(())
+            }
+        }
     }
 }
 

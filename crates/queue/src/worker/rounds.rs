@@ -4,6 +4,8 @@
 //! futures that come back as [`Event`]s; the ends of tasks that finish while a commit is under way
 //! gather and go together into the next.
 
+// One file because every method is a step of the one loop and touches the same state.
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,

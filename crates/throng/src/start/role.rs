@@ -90,10 +90,15 @@ impl Works {
     /// Hands on what transactions left in the outbox.
     pub(crate) fn relay(&self) -> Relay<impl FnMut(Delivery) -> Delivering + Send + use<>> {
         let site = self.door.site();
-        let bus = site.0.bus.clone();
+        let (bus, queue) = (site.0.bus.clone(), site.0.queue.clone());
         Relay::new(site.0.db.clone(), move |delivery| -> Delivering {
-            let bus = bus.clone();
-            Box::pin(async move { bus.deliver(delivery).await })
+            let (bus, queue) = (bus.clone(), queue.clone());
+            Box::pin(async move {
+                match delivery.entry.kind == throng_queue::OUTBOX_KIND {
+                    true => queue.deliver_entry(delivery).await,
+                    false => bus.deliver(delivery).await,
+                }
+            })
         })
     }
 }
