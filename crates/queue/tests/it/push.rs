@@ -2,6 +2,8 @@
 
 use sea_orm::{ConnectionTrait, TransactionSession};
 use serde_json::json;
+#[cfg(feature = "redis")]
+use throng_queue::MIGRATIONS;
 use throng_queue::{Delivery, Error, Filter, Message, Policy, State, TaskId, Worker};
 
 use crate::site::{Running, Site};
@@ -80,4 +82,42 @@ async fn pushed_again_under_one_id_is_pushed_once() {
     let first = site.push(message.clone()).await;
     assert_eq!(site.push(message).await, first);
     assert_eq!(site.queue.list(&Filter::default()).await.unwrap().len(), 1);
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_task_for_redis_leaves_with_the_transaction_through_the_outbox() {
+    use throng_core::{Clock, Shutdown};
+    use throng_db::outbox::{self, Relay};
+    use throng_queue::{OUTBOX_KIND, Queue};
+
+    let Some(url) = crate::redis::url() else { return };
+    let site = Site::new().await;
+    let _ = site.db.migrate(&[MIGRATIONS, outbox::MIGRATIONS]).await.unwrap();
+    let engine = crate::redis::open(&url, &site.clock).await;
+    let queue = Queue::with_engine(engine, Clock::system());
+    let mut ids = Vec::new();
+    for commits in [true, false] {
+        let tx = site.db.begin().await.unwrap();
+        ids.push(queue.push_in(&tx, Message::new("mail", ()).unwrap()).await.unwrap());
+        if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+    }
+    assert!(queue.find(&ids[0]).await.is_err(), "before the relay it is not there yet");
+    let (trigger, shutdown) = Shutdown::pair();
+    let door = queue.clone();
+    let relay = Relay::new(site.db.clone(), move |delivery| {
+        let door = door.clone();
+        async move {
+            assert_eq!(delivery.entry.kind, OUTBOX_KIND);
+            door.deliver(&delivery.entry.payload).await.map(drop)
+        }
+    });
+    let running = tokio::spawn(relay.run(shutdown));
+    while queue.find(&ids[0]).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    trigger.request();
+    running.await.unwrap();
+    assert_eq!(queue.find(&ids[0]).await.unwrap().state, State::Queued);
+    assert!(queue.find(&ids[1]).await.is_err());
 }
