@@ -13,7 +13,7 @@ use super::{
     Handover, Means, Migrate, Role, StartError, Works, check_data, claim_ids, handover::take_over,
     log, role::Duty, rooms::announce,
 };
-use crate::{App, Config, web};
+use crate::{App, Config, ctx::Started, web};
 
 /// What a process does before its runtime exists.
 pub(crate) struct Process {
@@ -171,7 +171,10 @@ fn check_split(config: &Config, roles: &[&'static Role]) -> Result<(), StartErro
 impl Works {
     /// Closes what holds files.
     pub(crate) async fn close(&self) {
-        let db = &self.door.site().0.db;
+        let Started { cache, db, .. } = &*self.door.site().0;
+        if tokio::time::timeout(CLOSE, cache.settle()).await.is_err() {
+            tracing::warn!("the cache did not finish loading in time");
+        }
         if tokio::time::timeout(CLOSE, db.close()).await.is_err() {
             tracing::warn!(
                 "the database did not close in time; nothing that was committed is lost"

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use axum::body::Body;
+use axum::{body::Body, extract::ConnectInfo};
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt;
 use serde::Serialize;
@@ -63,6 +64,7 @@ impl Browser {
 
     /// Sends any request and gives the answer before its body was read: for streams.
     pub async fn open(&self, mut request: Request<Body>) -> Response<Body> {
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
         if let Some(cookies) = self.cookie_header() {
             request.headers_mut().insert(header::COOKIE, cookies);
         }

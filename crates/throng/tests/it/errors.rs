@@ -93,6 +93,16 @@ async fn what_was_provided_is_found_and_what_was_not_is_an_error() {
     site.finish().await;
 }
 
+#[tokio::test]
+async fn a_cached_page_that_is_not_there_is_404() {
+    let site = testing::boot(app()).await;
+    let load = || async { Err::<String, _>(Error::not_found("there is no such show")) };
+    let failed = site.ctx().cache.fetch("show/9", std::time::Duration::from_secs(60), load).await;
+    let error = Error::from(failed.unwrap_err());
+    assert_eq!((error.status().as_u16(), error.words()), (404, "there is no such show"));
+    site.finish().await;
+}
+
 #[test]
 fn errors_keep_their_kind_through_boxes_and_show_causes_to_operators_only() {
     let refused = Error::refused("sold out");
