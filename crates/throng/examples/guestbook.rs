@@ -30,11 +30,12 @@ fn app() -> App {
         .command::<Say>()
 }
 
-const MIGRATIONS: &[Migration] = &[Migration::new("guestbook_0001_entry", |schema: &mut Schema| {
-    let id = ColumnDef::new("id").big_integer().primary_key().to_owned();
-    let text = ColumnDef::new("text").text().not_null().to_owned();
-    schema.table(Table::create().table("guestbook_entry").col(id).col(text).to_owned());
-})];
+const MIGRATIONS: &[Migration] =
+    &[Migration::new("guestbook_0001_entry", |schema: &mut Schema| {
+        let id = ColumnDef::new("id").big_integer().primary_key().to_owned();
+        let text = ColumnDef::new("text").text().not_null().to_owned();
+        schema.table(Table::create().table("guestbook_entry").col(id).col(text).to_owned());
+    })];
 
 async fn read(cx: Ctx, who: Visitor) -> Result<Html<String>> {
     let newest = Query::select()
@@ -43,7 +44,10 @@ async fn read(cx: Ctx, who: Visitor) -> Result<Html<String>> {
         .order_by("id", Order::Desc)
         .limit(20)
         .to_owned();
-    let mut page = format!("<form method=post>{}<input name=text><button>Sign</button></form>", who.csrf_field()?);
+    let mut page = format!(
+        "<form method=post>{}<input name=text><button>Sign</button></form>",
+        who.csrf_field()?
+    );
     for message in who.messages() {
         page.push_str(&format!("<p role=status>{}</p>", escape(&message.text)));
     }
