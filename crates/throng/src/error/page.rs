@@ -29,13 +29,14 @@ pub struct ErrorPage<'a> {
     pub id: Option<&'a str>,
 }
 
-/// Whether whoever asks reads JSON rather than pages: it says so, or asks below `/api/`.
+/// Whether whoever asks reads JSON rather than pages: it says so, or asks below `/api/`, where
+/// every answer is JSON, to a browser too.
 pub(crate) fn prefers_json(path: &str, headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-    if accept.contains("text/html") {
-        return false;
+    if path.starts_with("/api/") {
+        return true;
     }
-    accept.contains("json") || path.starts_with("/api/") || path == "/api"
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+    accept.contains("json") && !accept.contains("text/html")
 }
 
 /// The whole answer for `error`.
