@@ -49,7 +49,7 @@ fn limit(asked: Option<u64>) -> Result<u64> {
 /// A cursor out of a link this API gave.
 fn cursor(text: Option<&str>) -> Result<Option<crate::models::Cursor>> {
     let invalid = |_| Error::invalid("after is not a cursor that this list gave");
-    text.map(str::parse).transpose().map_err(invalid)
+    text.filter(|text| !text.is_empty()).map(str::parse).transpose().map_err(invalid)
 }
 
 /// An id out of an address: decimal digits.

@@ -67,6 +67,8 @@ pub(super) async fn held(guest: Guest, Path(id): Path<String>) -> Result<Json<Ho
 }
 
 /// Give seats back
+///
+/// Send `Content-Type: application/json` with it, although there is no body.
 #[utoipa::path(
     delete, path = "/api/v1/holds/{id}", tag = "buying",
     params(("id" = String, Path, description = "The hold", pattern = "^[0-9]{1,18}$")),

@@ -57,6 +57,8 @@ pub(super) async fn me(guest: Guest) -> Result<Json<Me>> {
 }
 
 /// Sign out
+///
+/// Send `Content-Type: application/json` with it, although there is no body.
 #[utoipa::path(
     delete, path = "/api/v1/session", tag = "session",
     security(("session" = [])),

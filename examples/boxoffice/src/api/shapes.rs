@@ -125,7 +125,7 @@ pub(super) struct NewOrder {
     #[schema(min_length = 1, max_length = 150, example = "Ada Lovelace")]
     pub(super) attendee: String,
     /// Where the tickets are sent.
-    #[schema(max_length = 254, example = "ada@example.org")]
+    #[schema(format = Email, max_length = 254, example = "ada@example.org")]
     pub(super) email: String,
     /// The card that pays; may be empty when the seats are free.
     #[serde(default)]
@@ -213,6 +213,7 @@ pub(super) struct Listing {
     #[param(inline)]
     pub(super) when: Time,
     /// The `next` of the page before.
+    #[param(pattern = "^(([0-9]{4}-[0-9]{2}-[0-9]{2}\\.)?[0-9]{1,18})?$")]
     pub(super) after: Option<String>,
     /// How many rows; 25 when absent.
     #[param(minimum = 1, maximum = 100)]
@@ -236,6 +237,7 @@ pub(super) struct Query {
     #[param(min_length = 1, max_length = 100)]
     pub(super) q: String,
     /// The `next` of the page before.
+    #[param(pattern = "^(([0-9]{4}-[0-9]{2}-[0-9]{2}\\.)?[0-9]{1,18})?$")]
     pub(super) after: Option<String>,
     /// How many rows; 25 when absent.
     #[param(minimum = 1, maximum = 100)]
@@ -247,6 +249,7 @@ pub(super) struct Query {
 #[into_params(parameter_in = Query)]
 pub(super) struct Slice {
     /// The `next` of the page before.
+    #[param(pattern = "^(([0-9]{4}-[0-9]{2}-[0-9]{2}\\.)?[0-9]{1,18})?$")]
     pub(super) after: Option<String>,
     /// How many rows; 25 when absent.
     #[param(minimum = 1, maximum = 100)]

@@ -2,13 +2,15 @@
 const one = (query, root = document) => root.querySelector(query);
 const on = (name, act, target = window) => target.addEventListener(name, act);
 
-// Colours: the form at the foot works by itself; here it answers without a reload.
+// Colours without a reload, and on error pages, which do not know their reader.
 const colours = one(".themes");
+const { dataset } = document.documentElement;
+const kept = /theme=(dark|light)/.exec(document.cookie);
+if (kept) dataset.theme = kept[1];
 if (colours) on("submit", (event) => {
   event.preventDefault();
   const set = event.submitter.value;
   document.cookie = `theme=${set};path=/;max-age=31536000;samesite=lax`;
-  const { dataset } = document.documentElement;
   if (set === "auto") delete dataset.theme;
   else dataset.theme = set;
   for (const button of colours.querySelectorAll("button")) button.ariaPressed = button.value === set;
@@ -46,7 +48,7 @@ if (clock) {
   tick();
 }
 
-// Live: one stream a page, closed while nobody looks, opened again with patience.
+// Live: one stream, closed while nobody looks.
 const live = one("[data-live]"), list = one("[data-comments]"), button = one(".fresh .button");
 const waiting = [];
 let stream, timer, wait = 1000;
@@ -83,7 +85,7 @@ function seats({ words, width, low }) {
   one("rect", gauge).setAttribute("width", width);
 }
 
-// Nothing that is being read moves: comments wait behind a button once the reader has scrolled.
+// Nothing moves under a reader who has scrolled: comments wait behind a button.
 function comment(said) {
   if (!list || one(`#comment-${said.id}`) || waiting.some(({ id }) => id === said.id)) return;
   waiting.unshift(said);

@@ -66,7 +66,8 @@ pub(crate) fn browse(browse: &Browse<'_>) -> Markup {
                 button.button { "Show" }
                 @if browse.is_filtered() { a href="/events" { "Clear filters" } }
             }
-            section aria-label="Events" {
+            section aria-labelledby="list" {
+                h2.hush #list { "Events" }
                 @if browse.events.is_empty() { (browse.nothing()) } @else {
                     ul.rows role="list" {
                         @for (event, seats) in browse.events { (cards::line(event, seats.as_ref(), browse.today, None)) }
@@ -134,7 +135,8 @@ pub(crate) fn search(
             input #again type="search" name="q" value=(query) maxlength="100" placeholder="A name, a city, a topic";
             button { span.hush { "Search" } (super::icons::lens()) }
         }
-        section.section aria-label="Results" {
+        section.section aria-labelledby="results" {
+            h2.hush #results { "Results" }
             @if !events.is_empty() {
                 ul.rows role="list" {
                     @for (event, seats) in events { (cards::line(event, seats.as_ref(), today, None)) }

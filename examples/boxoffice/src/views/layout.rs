@@ -126,7 +126,11 @@ impl Frame {
 
     /// Where to sign in and come back to this page.
     pub(crate) fn sign_in(&self) -> String {
-        format!("/sign-in?next={}", super::encode(&self.here))
+        // From the sign-in page itself there is nowhere better to come back to.
+        match self.here.starts_with("/sign-") {
+            true => "/sign-in".into(),
+            false => format!("/sign-in?next={}", super::encode(&self.here)),
+        }
     }
 
     fn top(&self) -> Markup {

@@ -54,6 +54,7 @@ pub(crate) fn desk(
                 a.button.buy href="/organise/events/new" { "Announce your first event" }
             }
         } @else {
+            h2.hush { "All of them" }
             ul.rows role="list" {
                 @for (event, seats) in events {
                     @let aside = html! {

@@ -27,7 +27,7 @@ pub(crate) fn reference(document: &Value) -> Markup {
                     section id={ "shape-" (name) } {
                         h3 { (name) }
                         p.soft { (prose(text(&schema["description"]))) }
-                        (fields(schema))
+                        (fields(name, schema))
                     }
                 }
             }
@@ -44,7 +44,7 @@ fn call(path: &str, method: &str, call: &Value) -> Markup {
             p { strong { (text(&call["summary"])) "." } " " (prose(text(&call["description"]))) }
             @if call["security"].is_array() { p.small.soft { "Needs a session." } }
             @if !parameters.is_empty() || !body.is_null() {
-                div.scroll tabindex="0" role="region" aria-label={ "What " (path) " takes" } {
+                div.scroll tabindex="0" role="region" aria-label={ "What " (method.to_uppercase()) " " (path) " takes" } {
                     table {
                         thead { tr { th scope="col" { "Takes" } th scope="col" { "Type" } th scope="col" { "What it is" } } }
                         tbody {
@@ -73,12 +73,12 @@ fn call(path: &str, method: &str, call: &Value) -> Markup {
     }
 }
 
-fn fields(schema: &Value) -> Markup {
+fn fields(name: &str, schema: &Value) -> Markup {
     html! {
         @if let Some(options) = schema["enum"].as_array() {
             p { "One of " @for (place, option) in options.iter().enumerate() { @if place > 0 { ", " } code { (text(option)) } } "." }
         } @else {
-            div.scroll tabindex="0" role="region" aria-label={ "Fields" } {
+            div.scroll tabindex="0" role="region" aria-label={ "Fields of " (name) } {
                 table {
                     thead { tr { th scope="col" { "Field" } th scope="col" { "Type" } th scope="col" { "What it is" } } }
                     tbody {
