@@ -6,13 +6,21 @@
 )]
 
 mod accounts;
+mod api;
+mod browser;
 mod house;
 mod import;
+mod journeys;
+mod links;
 mod lists;
+mod live;
+mod looks;
 mod mail;
+mod pages;
 mod plans;
 mod purchase;
 mod race;
 mod seed;
 mod tickets;
+mod visit;
 mod worker;
