@@ -1,12 +1,13 @@
 //! The site: what it is made of.
 
-use throng::App;
+use throng::{App, Ctx, Result};
 
 use crate::{
     accounts::{self, Cost, Hasher},
     api,
     commands::{Import, Rehearse, Seed},
     demo,
+    mail::{Post, PostBox},
     models::schema,
     pages,
     tasks::{Count, CountFacets, ForgetTries, MailTicket, RefundEvent, ReleaseSeats},
@@ -28,6 +29,8 @@ pub fn empty() -> App {
         .error_page(pages::error_page)
         .sign_in_path("/sign-in")
         .provide(pages::Streams::new(MOST_STREAMS))
+        .on_start(check_mail)
+        .provide(PostBox::default())
         .provide(Hasher::new(Cost::default()))
         .accounts(async |cx, user_id| Ok(accounts::password_of(&cx.db, &user_id).await?))
         .task::<MailTicket>()
@@ -46,3 +49,8 @@ pub fn empty() -> App {
 
 /// How many open pages one process keeps fresh; each costs a connection and a few kilobytes.
 const MOST_STREAMS: usize = 10_000;
+
+/// A wrong `mail.url` is told at start, not by the first ticket.
+async fn check_mail(cx: Ctx) -> Result {
+    Post::of(&cx).map(drop)
+}

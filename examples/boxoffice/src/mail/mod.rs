@@ -8,4 +8,4 @@ mod letter;
 mod post;
 
 pub use letter::{Attachment, Letter};
-pub use post::{Error, Post};
+pub use post::{Error, Post, PostBox};

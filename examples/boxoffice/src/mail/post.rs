@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -27,6 +28,10 @@ pub struct Post {
     from: Mailbox,
     way: Way,
 }
+
+/// Keeps the way that is open, for `App::provide`.
+#[derive(Debug, Default)]
+pub struct PostBox(OnceLock<Post>);
 
 /// Why a letter was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +73,17 @@ enum Way {
 }
 
 impl Post {
-    /// The way that the site's config names.
+    /// The way that the site's config names, opened once for each process.
     ///
     /// # Errors
-    /// [`Error::Url`] or [`Error::From`].
-    pub fn of(cx: &Ctx) -> Result<Self, Error> {
-        Self::open(&cx.config().mail, &cx.config().mail_from)
+    /// [`Error::Url`] or [`Error::From`], as an internal error of the site.
+    pub fn of(cx: &Ctx) -> throng::Result<Self> {
+        let PostBox(opened) = cx.provided()?;
+        if let Some(post) = opened.get() {
+            return Ok(post.clone());
+        }
+        let post = Self::open(&cx.config().mail, &cx.config().mail_from)?;
+        Ok(opened.get_or_init(|| post).clone())
     }
 
     /// Opens `dir:FOLDER` or `smtp://user:password@host:587`; connects when a letter is sent.

@@ -32,7 +32,7 @@ impl Task for MailTicket {
         let drawn = tokio::task::spawn_blocking(move || pdf::draw(&sheet));
         let pdf = drawn.await.map_err(Error::internal)?.map_err(Error::internal)?;
         let letter = letter(&order, &event, &cx.config().web.public_url, pdf);
-        Post::of(&cx).map_err(Error::internal)?.send(&letter).await.map_err(Error::internal)?;
+        Post::of(&cx)?.send(&letter).await.map_err(Error::internal)?;
         orders::set_mailed(&cx.db, order.id, cx.clock.now_ms()).await?;
         live::mailed(&cx, order.id).await;
         Ok(())

@@ -28,7 +28,7 @@ impl Task for RefundEvent {
             return Err(Error::refused("only a cancelled event is refunded"));
         }
         let payment = StandIn::new(cx.db.clone());
-        let post = Post::of(&cx).map_err(Error::internal)?;
+        let post = Post::of(&cx)?;
         let mut after: Option<Cursor> = None;
         loop {
             let page = orders::of_event(&cx.db, event.id, after.as_ref(), ORDERS_A_PAGE).await?;
