@@ -50,7 +50,8 @@ pub(crate) async fn seed_when_empty(cx: Ctx) -> Result {
     for counted in counted {
         counters::refill(&tx, counted).await?;
     }
-    facets::refill(&tx, &today).await?;
+    let counted = facets::count(&tx, &today).await?;
+    facets::replace(&tx, counted).await?;
     tx.commit().await?;
     tracing::info!(
         "the site was empty and has a demo now; sign in as `ana` with the password `{PASSWORD}`"

@@ -1,8 +1,10 @@
 //! What a visitor can browse by, with the number of coming events of each: a small table that a
 //! task refills, so that no page ever counts.
 
-use sea_orm::{IntoActiveModel, QueryOrder, QuerySelect, entity::prelude::*, sea_query::ExprTrait};
+use sea_orm::{QueryOrder, QuerySelect, entity::prelude::*, sea_query::ExprTrait};
 use serde::Serialize;
+
+use super::bulk;
 
 /// One topic, country or city, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
@@ -48,10 +50,11 @@ pub async fn list(db: &impl ConnectionTrait, kind: Kind, limit: u64) -> Result<V
         .await
 }
 
-/// Counts everything again as of `today`. Reads every coming event: call it from a task.
-pub async fn refill(tx: &impl ConnectionTrait, today: &str) -> Result<(), DbErr> {
+/// Counts everything again as of `today`. Reads every coming event: call it from a task or a
+/// command, and outside of the transaction that writes the result, which would make buyers wait.
+pub async fn count(db: &impl ConnectionTrait, today: &str) -> Result<Vec<Model>, DbErr> {
     use super::events;
-    Entity::delete_many().exec(tx).await?;
+    let mut all = Vec::new();
     for (kind, column) in [
         (Kind::Topic, events::Column::Topic),
         (Kind::Country, events::Column::Country),
@@ -69,18 +72,20 @@ pub async fn refill(tx: &impl ConnectionTrait, today: &str) -> Result<(), DbErr>
             .order_by_asc(column)
             .limit(MOST_OF_A_KIND)
             .into_tuple()
-            .all(tx)
+            .all(db)
             .await?;
-        let rows = counted.into_iter().map(|(name, events)| {
+        all.extend(counted.into_iter().map(|(name, events)| {
             let events = i32::try_from(events).unwrap_or(i32::MAX);
-            Model { kind, name, events }.into_active_model()
-        });
-        let rows: Vec<_> = rows.collect();
-        if !rows.is_empty() {
-            Entity::insert_many(rows).exec_without_returning(tx).await?;
-        }
+            Model { kind, name, events }
+        }));
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Writes what was counted in place of what was there. Call it in a transaction.
+pub async fn replace(tx: &impl ConnectionTrait, counted: Vec<Model>) -> Result<(), DbErr> {
+    Entity::delete_many().exec(tx).await?;
+    bulk::rows::<ActiveModel, _>(tx, counted).await
 }
 
 const MOST_OF_A_KIND: u64 = 200;

@@ -34,8 +34,9 @@ impl Task for CountFacets {
     const QUEUE: &'static str = "counts";
 
     async fn run(self, cx: Ctx) -> Result {
+        let counted = facets::count(&cx.db, &today(&cx.clock)).await?;
         let tx = cx.db.begin().await?;
-        facets::refill(&tx, &today(&cx.clock)).await?;
+        facets::replace(&tx, counted).await?;
         tx.commit().await?;
         Ok(())
     }

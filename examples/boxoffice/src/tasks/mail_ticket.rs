@@ -1,7 +1,9 @@
 //! Mails the tickets of an order.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use throng::{Ctx, Error, Result, Task};
+use throng::{Ctx, Error, Result, Task, queue::Policy};
 
 use crate::{
     live,
@@ -21,6 +23,11 @@ impl Task for MailTicket {
     const NAME: &'static str = "mail_ticket";
     const QUEUE: &'static str = "mail";
 
+    /// A mail server that is down for half a day costs no ticket.
+    fn policy() -> Policy {
+        Policy { max_retries: 150, hard_limit: Some(Duration::from_secs(120)), ..Policy::default() }
+    }
+
     async fn run(self, cx: Ctx) -> Result {
         let order = orders::find(&cx.db, self.order_id).await?;
         let order = order.ok_or_else(|| Error::not_found("there is no such order"))?;
@@ -32,7 +39,7 @@ impl Task for MailTicket {
         let drawn = tokio::task::spawn_blocking(move || pdf::draw(&sheet));
         let pdf = drawn.await.map_err(Error::internal)?.map_err(Error::internal)?;
         let letter = letter(&order, &event, &cx.config().web.public_url, pdf);
-        Post::of(&cx)?.send(&letter).await.map_err(Error::internal)?;
+        super::send(&Post::of(&cx)?, &letter).await?;
         orders::set_mailed(&cx.db, order.id, cx.clock.now_ms()).await?;
         live::mailed(&cx, order.id).await;
         Ok(())

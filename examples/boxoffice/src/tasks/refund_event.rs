@@ -1,7 +1,7 @@
 //! Gives the money back when an event is cancelled.
 
 use serde::{Deserialize, Serialize};
-use throng::{Ctx, Error, Result, Task};
+use throng::{Ctx, Error, ErrorKind, Result, Task};
 
 use crate::{
     mail::{Letter, Post},
@@ -37,7 +37,13 @@ impl Task for RefundEvent {
                     let refund = payment.refund(&order.hold_id.to_string()).await;
                     refund.map_err(Error::internal)?;
                 }
-                post.send(&letter(order, &event)).await.map_err(Error::internal)?;
+                match super::send(&post, &letter(order, &event)).await {
+                    Err(error) if error.kind() == ErrorKind::Refuse => {
+                        let id = order.id;
+                        tracing::error!(order.id = id, "order {id} gets no letter: {error}");
+                    }
+                    sent => sent?,
+                }
                 orders::set_refunded(&cx.db, order.id).await?;
             }
             after = page.next;

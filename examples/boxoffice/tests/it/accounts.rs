@@ -175,3 +175,41 @@ async fn a_session_ends_with_its_account_or_password() {
     }
     house.site.finish().await;
 }
+
+/// Reads `hash` and `password` lines, and answers whether Django takes them; then makes its own.
+const DJANGO: &str = r#"
+import sys
+from django.conf import settings
+settings.configure(PASSWORD_HASHERS=[
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+])
+from django.contrib.auth.hashers import check_password, make_password
+password, stored = sys.argv[1:]
+print(check_password(password, stored))
+print(check_password("else", stored))
+print(make_password(password))
+print(make_password(password, hasher="argon2"))
+"#;
+
+#[tokio::test]
+async fn django_reads_our_passwords_and_we_read_its() {
+    let Some(python) = std::env::var_os("THRONG_TEST_PYTHON") else {
+        println!("skip: THRONG_TEST_PYTHON names no Python with Django");
+        return;
+    };
+    let password = "Zürich ☂ 12€";
+    let hasher = Hasher::new(Cost::default());
+    let stored = hasher.hash(password).await.unwrap();
+    let mut command = tokio::process::Command::new(python);
+    let output = command.args(["-c", DJANGO, password, &stored]).output().await.unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<&str> = told.lines().collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told[..2], ["True", "False"], "{errors}");
+    for made in &told[2..4] {
+        let verdict = hasher.check(password, Some(made)).await.unwrap();
+        assert_eq!(verdict, Verdict::RightButOld, "{made}");
+        assert_eq!(hasher.check("else", Some(made)).await.unwrap(), Verdict::Wrong);
+    }
+}

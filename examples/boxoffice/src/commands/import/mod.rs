@@ -74,8 +74,9 @@ impl Command for Import {
         if shown > MOST_SHOWN {
             eprintln!("and {} more lines that cannot be used", shown - MOST_SHOWN);
         }
+        let counted = facets::count(&cx.db.primary(), &today(&cx.clock)).await?;
         let tx = cx.db.begin().await?;
-        facets::refill(&tx, &today(&cx.clock)).await?;
+        facets::replace(&tx, counted).await?;
         tx.commit().await?;
         self.tell(&summary, cx.clock.elapsed().saturating_sub(started));
         if summary.bad > 0 {

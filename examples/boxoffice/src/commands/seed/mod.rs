@@ -118,9 +118,10 @@ impl Seed {
             tx.commit().await?;
         }
         bar.set_message("counting");
+        let counted = facets::count(&db, &today(&cx.clock)).await?;
         let tx = db.begin().await?;
         bulk::rows::<counters::ActiveModel, _>(&tx, made.counters()).await?;
-        facets::refill(&tx, &today(&cx.clock)).await?;
+        facets::replace(&tx, counted).await?;
         tx.commit().await?;
         Ok(())
     }
