@@ -41,6 +41,7 @@ pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
     let prepared = prepare::prepare(house, &rooms)?;
 
     let mut cargo = house.cargo();
+    // Features only add engines, so all of them together are what there is to test.
     cargo.args(["test", "--no-fail-fast", "--all-features"]);
     match &arguments.room {
         Some(_) => cargo.args(rooms.iter().flat_map(|room| ["-p", &room.package])),

@@ -63,7 +63,7 @@ fn of_room(house: &House, room: &Room, report: &mut dyn FnMut(Case)) -> Result<(
     }
     let prepared = prepare::prepare(house, std::slice::from_ref(room))?;
     let mut cargo = house.cargo();
-    cargo.args(["bench", "-q", "-p", &room.package, "--bench", "room"]);
+    cargo.args(["bench", "-q", "-p", &room.package, "--all-features", "--bench", "room"]);
     cargo.envs(prepared.environment).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child =
         cargo.spawn().with_context(|| format!("cannot start `{}`", shell::said(&cargo)))?;

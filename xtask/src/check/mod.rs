@@ -74,12 +74,12 @@ impl Step {
             Step::Tidy => tidy::check(house),
             Step::Licences => licences::check(house),
             Step::Clippy => {
-                let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-                shell::run(cargo.args(clippy))
+                cargo.args(["clippy", "--workspace", "--all-targets", "--all-features"]);
+                shell::run(cargo.args(["--", "-D", "warnings"]))
             }
             Step::Docs => {
                 cargo.env("RUSTDOCFLAGS", "-D warnings");
-                shell::run(cargo.args(["doc", "--workspace", "--no-deps"]))
+                shell::run(cargo.args(["doc", "--workspace", "--no-deps", "--all-features"]))
             }
             Step::Features => each_feature_alone(house),
             Step::Layers => {
