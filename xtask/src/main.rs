@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod engines;
 mod house;
+mod node;
 mod prepare;
 mod python;
 mod shell;

@@ -12,7 +12,7 @@ use crate::{
     apt,
     engines::{self, Engine, Environment},
     house::{House, Room},
-    python, shell,
+    node, python, shell,
 };
 
 /// What the tests of some rooms need, ready.
@@ -42,6 +42,10 @@ pub(crate) fn prepare(house: &House, rooms: &[Room]) -> Result<Prepared> {
     if needs("PYTHON") {
         let python = python::provide(house)?;
         environment.push(("THRONG_TEST_PYTHON".to_owned(), python.display().to_string()));
+    }
+    if needs("CACHE_TESTS") {
+        let folder = node::cache_tests(house)?;
+        environment.push(("THRONG_TEST_CACHE_TESTS".to_owned(), folder.display().to_string()));
     }
     if needs("CHROMIUM") || needs("CHROMEDRIVER") {
         environment.extend(browser()?);

@@ -1,5 +1,37 @@
 //! A page cache and load balancer that a site can stand behind.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use throng_core::{Clock, Shutdown};
+//! use throng_edge::{Config, Edge, Upstream};
+//!
+//! let back_ends = vec![
+//!     Upstream::http("http://10.0.0.1:8000")?,
+//!     Upstream::http("http://10.0.0.2:8000")?,
+//! ];
+//! let edge = Edge::new(Config::default(), back_ends, &Clock::system())?;
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:80").await?;
+//! let (trigger, shutdown) = Shutdown::pair();
+//! edge.serve(listener, shutdown, Duration::from_secs(30)).await?;
+//! # drop(trigger);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A back end may also be a service in this process ([`Upstream::service`]), with no socket between;
+//! [`Edge::handle`] answers requests from anywhere.
+//!
+//! **Promised:** a request that does no harm twice fails only when every back end that may be tried
+//! fails it. A page is fetched once however many ask for it at a time. A visitor who is signed in
+//! never gets a stored page, and no answer to them is ever stored. What untrusted peers claim in
+//! Forwarded and X-Forwarded-* reaches no back end. Everything that a stranger can make grow is
+//! bounded in [`Config`], or refused. **Not promised:** that a page stays stored for as long as it is
+//! fresh; interim answers (103) do not pass; HTTPS is not spoken yet, on either side.
+//!
+//! # The page cache alone
+//!
 //! [`cache`] decides what may be kept and for whom, by RFC 9111 and by the policy that carried
 //! Eventbrite, Disqus and Lanyrd: a visitor who is not signed in gets the page of the last minute, a
 //! visitor who is signed in never meets the cache. It does no I/O.
@@ -38,6 +70,25 @@
 //! |---|---|---|---|---|
 //! | memory | nothing | no | no | to keep a page for as long as it is fresh: what is not used leaves first |
 
+mod balance;
+mod body;
 pub mod cache;
+mod config;
+mod error;
+mod limit;
+mod log;
+mod peer;
+mod proxy;
+mod stats;
+mod tasks;
+mod upstream;
 
+pub use balance::Status;
+pub use body::{Body, BoxError};
 pub use cache::{Cache, Policy};
+pub use config::{Config, Health};
+pub use error::{Error, Kind, Result};
+pub use log::{AccessLog, LogWriter};
+pub use peer::{Network, NetworkError};
+pub use proxy::{Edge, ServerStatus};
+pub use upstream::Upstream;

@@ -7,6 +7,7 @@
 
 mod content;
 mod control;
+mod date;
 mod entry;
 mod fetch;
 mod fill;
@@ -34,6 +35,7 @@ use throng_core::Clock;
 
 use self::{key::Key, store::Store, tags::Tags, terms::Terms};
 
+pub(crate) use self::entry::strip_hop;
 pub use self::{
     content::{Broken, Reader},
     fetch::{Answered, Fetch, Pass},

@@ -36,7 +36,8 @@ pub(super) enum Bypass {
     SignedIn,
     /// A rule of the policy.
     Rule,
-    /// `If-Match` and its like, which only the origin can decide, or an upgrade.
+    /// `If-Match` and its like, which only the origin can decide, an upgrade, or a stream of
+    /// events.
     Request,
 }
 
@@ -120,7 +121,8 @@ fn bypass(method: &Method, headers: &HeaderMap) -> Option<Bypass> {
     let asks_origin = has_body
         || headers.contains_key(header::IF_MATCH)
         || headers.contains_key(header::IF_UNMODIFIED_SINCE)
-        || headers.contains_key(header::UPGRADE);
+        || headers.contains_key(header::UPGRADE)
+        || headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream");
     asks_origin.then_some(Bypass::Request)
 }
 

@@ -1,11 +1,12 @@
 //! Whether a response may be stored, and how long it is fresh and may be served stale.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::{
     control::Control,
+    date,
     policy::{Action, Policy},
     question::Question,
 };
@@ -117,6 +118,11 @@ fn storable(
     if varies_on_all {
         return Err("vary");
     }
+    // It never ends, so nobody could ever have all of it.
+    let kind = headers.get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+        return Err("stream");
+    }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if length.and_then(|length| length.parse::<u64>().ok()) > Some(policy.max_object_bytes) {
         return Err("too-large");
@@ -201,15 +207,7 @@ fn age_s(headers: &HeaderMap) -> u64 {
 
 /// A date field in milliseconds since 1970; `None` when it is missing or no date.
 pub(super) fn date_ms(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
-    let text = headers.get(name)?.to_str().ok()?;
-    unix_ms(httpdate::parse_http_date(text).ok()?)
-}
-
-fn unix_ms(time: SystemTime) -> Option<i64> {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).ok(),
-        Err(before) => i64::try_from(before.duration().as_millis()).ok().map(|ms| -ms),
-    }
+    date::unix_ms(headers.get(name)?.to_str().ok()?)
 }
 
 /// Statuses whose rules about storing this cache knows: all those in the registry but 206 and 304.

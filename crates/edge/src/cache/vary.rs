@@ -44,6 +44,10 @@ pub(super) fn selecting(question: &Question, name: &HeaderName) -> Option<String
     Some(match *name {
         header::ACCEPT_ENCODING => encodings(&joined),
         header::ACCEPT_LANGUAGE => languages(&joined),
+        // Without a quoted string in it, only the words of a list count.
+        _ if !joined.contains('"') => {
+            joined.split(',').map(str::trim).collect::<Vec<_>>().join(",")
+        }
         _ => joined,
     })
 }

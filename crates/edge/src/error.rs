@@ -1,0 +1,54 @@
+//! What can be wrong with an edge before it serves anything.
+
+/// The result of making and running an edge.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the edge cannot work. What goes wrong with one request is an answer instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An upstream cannot be reached the way it is written.
+    #[error("cannot use upstream `{url}`: {reason}")]
+    Upstream {
+        /// As it was given.
+        url: String,
+        /// What would be right.
+        reason: &'static str,
+    },
+    /// There is nothing to stand in front of.
+    #[error("an edge needs at least one upstream")]
+    NoUpstream,
+    /// A setting that no edge can run with.
+    #[error("cannot use {setting} = {value}: {reason}")]
+    Setting {
+        /// Its name in [`Config`](crate::Config).
+        setting: &'static str,
+        /// As it was given.
+        value: String,
+        /// What would be right.
+        reason: &'static str,
+    },
+    /// The listener failed.
+    #[error("cannot accept connections")]
+    Accept(#[source] std::io::Error),
+}
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It may work later.
+    Retry,
+    /// The configuration is wrong.
+    Bug,
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Accept(_) => Kind::Retry,
+            Self::Upstream { .. } | Self::NoUpstream | Self::Setting { .. } => Kind::Bug,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Fetches for the cache, which go on when the visitor who caused them has left.
+
+use http::{Extensions, HeaderMap, Response, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use super::{
+    Edge,
+    answer::answer,
+    send::{Outgoing, Refusal},
+};
+use crate::{
+    Body,
+    cache::{self, Answered, Fetch, Filling, Outcome},
+    limit::Limited,
+};
+
+impl Edge {
+    /// Fetches, and answers as soon as there is a head.
+    pub(super) async fn fetch(
+        &self,
+        fetch: Fetch,
+        extensions: Extensions,
+    ) -> Result<Response<Body>, Refusal> {
+        let (tell, told) = oneshot::channel();
+        let edge = self.clone();
+        self.inner.tasks.spawn(async move {
+            let filling = edge.exchange(fetch, extensions, |told| drop(tell.send(told))).await;
+            if let Some((body, filling)) = filling {
+                edge.fill(body, filling).await;
+            }
+        });
+        // The task tells in every case, except when it is stopped with the edge.
+        told.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Fetches for nobody in particular.
+    pub(super) async fn refresh(&self, fetch: Fetch) {
+        let filling = self.exchange(fetch, Extensions::new(), drop).await;
+        if let Some((body, filling)) = filling {
+            self.fill(body, filling).await;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        fetch: Fetch,
+        extensions: Extensions,
+        tell: impl FnOnce(Result<Response<Body>, Refusal>),
+    ) -> Option<(Body, Filling)> {
+        let outgoing = Outgoing::new(fetch.question(), fetch.headers(), Body::empty(), extensions);
+        let response = match self.send(outgoing).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                tell(fetch.failed().map(answer).ok_or(refusal));
+                return None;
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        cache::strip_hop(&mut parts.headers);
+        match fetch.answered(parts.status, std::mem::take(&mut parts.headers)) {
+            Answered::Fill(served, filling) => {
+                let mut response = answer(served);
+                response.extensions_mut().extend(parts.extensions);
+                tell(Ok(response));
+                Some((body, filling))
+            }
+            Answered::Serve(served) => {
+                tell(Ok(answer(served)));
+                None
+            }
+            Answered::Forward(headers) => {
+                parts.headers = headers;
+                parts.extensions.insert(Outcome::Miss);
+                let body = self.patient(&parts.headers, body);
+                tell(Ok(Response::from_parts(parts, body)));
+                None
+            }
+        }
+    }
+
+    /// Puts a body into the store, no faster than it may.
+    async fn fill(&self, body: Body, mut filling: Filling) {
+        let mut body = self.patient(&HeaderMap::new(), body);
+        loop {
+            if filling.room().await.is_err() {
+                return; // nobody reads what is not kept
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        filling.push(data);
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::debug!("the body of an answer broke off: {error}");
+                    return;
+                }
+                None => return filling.finish(),
+            }
+        }
+    }
+
+    /// The body of an answer with these fields. It must not rest for too long, unless it is a stream
+    /// of events.
+    pub(super) fn patient(&self, headers: &HeaderMap, body: Body) -> Body {
+        let kind =
+            headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+        let is_events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        if is_events || body.is_end_stream() {
+            return body;
+        }
+        let timeout_ms = self.inner.config.body_timeout_ms;
+        Body::new(Limited::new(body, u64::MAX, &self.inner.clock, timeout_ms))
+    }
+}

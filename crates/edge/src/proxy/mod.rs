@@ -1,0 +1,211 @@
+//! The edge itself: takes requests, asks the cache, asks the back ends.
+
+mod answer;
+mod fetch;
+mod head;
+mod listen;
+mod pages;
+mod purge;
+mod send;
+mod tunnel;
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use http::{Request, Response};
+use throng_core::Clock;
+use tokio::sync::Notify;
+
+pub(crate) use send::ServedBy;
+
+use crate::{
+    AccessLog, Body, Cache, Config, Error, Result, Upstream,
+    balance::{Budget, Status},
+    log::Visit,
+    stats::Stats,
+    tasks::Tasks,
+    upstream::Server,
+};
+
+/// A load balancer with a page cache. Clones are the same edge.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    cache: Cache,
+    servers: Vec<Arc<Server>>,
+    clock: Clock,
+    tasks: Tasks,
+    budget: Budget,
+    /// Told when a server has a place again.
+    freed: Arc<Notify>,
+    waiting: AtomicUsize,
+    is_read_only: AtomicBool,
+    /// Makes request ids and draws servers.
+    random: foldhash::quality::RandomState,
+    drawn: AtomicU64,
+    stats: Stats,
+    log: Option<AccessLog>,
+}
+
+/// How one back end is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Its address, or the name that it was given.
+    pub name: String,
+    /// Whether it gets requests, and why not.
+    pub status: Status,
+    /// Requests that it works on.
+    pub working_on: usize,
+}
+
+impl Edge {
+    /// An edge before `upstreams`. It checks them once [`serve`](Self::serve) or
+    /// [`check`](Self::check) runs.
+    pub fn new(config: Config, upstreams: Vec<Upstream>, clock: &Clock) -> Result<Self> {
+        if upstreams.is_empty() {
+            return Err(Error::NoUpstream);
+        }
+        for (setting, value) in [
+            ("max_connections", config.max_connections),
+            ("max_requests_per_server", config.max_requests_per_server),
+            ("max_fields", config.max_fields),
+        ] {
+            if value == 0 {
+                let reason = "nothing could ever be served; leave it out for the default";
+                return Err(Error::Setting { setting, value: value.to_string(), reason });
+            }
+        }
+        // hyper reads into a buffer that must hold a head at least.
+        if config.max_head_bytes < LEAST_HEAD_BYTES {
+            let (setting, value) = ("max_head_bytes", config.max_head_bytes.to_string());
+            return Err(Error::Setting { setting, value, reason: "it must be 8192 or more" });
+        }
+        let freed = Arc::new(Notify::new());
+        let server = |upstream| Server::new(upstream, Arc::clone(&freed), clock.clone());
+        let inner = Inner {
+            cache: Cache::new(config.policy.clone(), clock.clone(), config.cache_bytes),
+            servers: upstreams.into_iter().map(server).collect(),
+            config,
+            clock: clock.clone(),
+            tasks: Tasks::default(),
+            budget: Budget::new(clock.elapsed()),
+            freed,
+            waiting: AtomicUsize::new(0),
+            is_read_only: AtomicBool::new(false),
+            random: foldhash::quality::RandomState::default(),
+            drawn: AtomicU64::new(0),
+            stats: Stats::new(),
+            log: None,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Writes a line for each request to `log`. Call it before the edge is cloned.
+    #[must_use]
+    pub fn with_access_log(mut self, log: AccessLog) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.log = Some(log);
+        }
+        self
+    }
+
+    /// Answers one request of `peer`, which came over a connection that spoke `scheme`.
+    pub async fn handle(
+        &self,
+        request: Request<Body>,
+        peer: IpAddr,
+        scheme: &'static str,
+    ) -> Response<Body> {
+        let inner = &self.inner;
+        let is_trusted = inner.config.trusted_peers.iter().any(|network| network.contains(peer));
+        let id = head::request_id(&request, is_trusted).unwrap_or_else(|| self.draw_id());
+        let visitor = crate::peer::visitor(request.headers(), peer, &inner.config.trusted_peers);
+        let mut visit = Visit::begin(&request, (visitor, &id), &inner.clock);
+        let came = answer::Came { peer, is_trusted, scheme, id: &id };
+        let mut response = self.answer(request, came).await;
+        if let Ok(id) = http::HeaderValue::from_str(&id) {
+            response.headers_mut().entry(head::X_REQUEST_ID).or_insert(id);
+        }
+        visit.answered(&response);
+        let ending = visit.ending(self.clone());
+        response.map(|body| body.with_ending(Box::new(ending)))
+    }
+
+    /// Its page cache, for purges from within the program.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.inner.cache
+    }
+
+    /// Whether unsafe requests are answered with a friendly 503, and stale pages live longer.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.inner.is_read_only.store(is_read_only, Ordering::Relaxed);
+        self.inner.cache.set_read_only(is_read_only);
+    }
+
+    /// How each back end is doing.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        let now = self.inner.clock.elapsed();
+        let status = |server: &Arc<Server>| ServerStatus {
+            name: server.name.clone(),
+            status: server.standing.status(now),
+            working_on: server.standing.working_on.load(Ordering::Relaxed),
+        };
+        self.inner.servers.iter().map(status).collect()
+    }
+
+    /// Takes a back end out of service, or puts it back; what it works on is finished. False when
+    /// there is none of this name.
+    pub fn drain(&self, name: &str, is_draining: bool) -> bool {
+        let found = self.inner.servers.iter().find(|server| server.name == name);
+        found.inspect(|server| server.standing.drain(is_draining)).is_some()
+    }
+
+    /// Gives a back end this many percent of its usual share of requests. False when there is none
+    /// of this name.
+    pub fn set_weight(&self, name: &str, percent: u32) -> bool {
+        let found = self.inner.servers.iter().find(|server| server.name == name);
+        found.inspect(|server| server.standing.set_weight(percent)).is_some()
+    }
+
+    /// Its figures in the text format of Prometheus.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        self.inner.stats.prometheus(&self.inner.cache, &self.servers())
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    pub(crate) fn log(&self) -> Option<&AccessLog> {
+        self.inner.log.as_ref()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    fn draw(&self) -> u64 {
+        use std::hash::BuildHasher;
+        self.inner.random.hash_one(self.inner.drawn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn draw_id(&self) -> String {
+        format!("{:016x}", self.draw())
+    }
+}
+
+const LEAST_HEAD_BYTES: usize = 8192;

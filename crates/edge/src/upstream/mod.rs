@@ -1,0 +1,214 @@
+//! A back end: a server somewhere, or a service in this process.
+
+mod pool;
+mod service;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use http::{Request, Response, Uri};
+use http_body::Body as HttpBody;
+use throng_core::Clock;
+use tokio::sync::{Notify, watch};
+use tower_service::Service;
+
+use self::{pool::Pool, service::Local};
+use crate::{
+    Body, Config, Error,
+    balance::Standing,
+    body::{BoxError, Ending},
+    tasks::Tasks,
+};
+
+/// Where requests go. Several make a site that survives the loss of one.
+#[derive(Debug)]
+pub struct Upstream {
+    name: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Http(Pool),
+    Local(Local),
+}
+
+impl Upstream {
+    /// A server that speaks HTTP/1.1 without TLS, such as `http://127.0.0.1:8000`.
+    pub fn http(url: &str) -> Result<Self, Error> {
+        let wrong = |reason| Error::Upstream { url: url.to_owned(), reason };
+        let uri: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong("only `http://host:port` can be reached"));
+        }
+        let Some(authority) = uri.authority() else { return Err(wrong("it names no host")) };
+        if authority.as_str().contains('@') || uri.path() != "/" || uri.query().is_some() {
+            return Err(wrong("it may have a host and a port, nothing more"));
+        }
+        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        Ok(Self { name: address.clone(), kind: Kind::Http(Pool::new(address)) })
+    }
+
+    /// A service in this process, such as an axum router: no socket between.
+    pub fn service<S, B>(name: impl Into<String>, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self { name: name.into(), kind: Kind::Local(Local::new(service)) }
+    }
+}
+
+/// A back end at work.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    kind: Kind,
+    pub(crate) standing: Standing,
+    /// Counts how often checks took it out, so that requests that wait for it notice.
+    went_down: watch::Sender<u64>,
+    freed: Arc<Notify>,
+    clock: Clock,
+}
+
+/// Why a back end gave no answer. The request comes back where it was not sent.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    pub(crate) unsent: Option<Box<Request<Body>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error("cannot connect")]
+    Connect,
+    #[error("the connection broke before an answer came")]
+    Broken,
+    #[error("no answer came in time")]
+    Late,
+    #[error("its checks began to fail")]
+    WentDown,
+    #[error("the body of the request broke off")]
+    Visitor,
+    #[error("the body of the request is too long")]
+    TooLong,
+    #[error("the body of the request made no progress")]
+    TooSlow,
+}
+
+impl Cause {
+    /// Whether the visitor is at fault and not the server.
+    pub(crate) fn is_visitors(self) -> bool {
+        matches!(self, Self::Visitor | Self::TooLong | Self::TooSlow)
+    }
+}
+
+impl Server {
+    pub(crate) fn new(upstream: Upstream, freed: Arc<Notify>, clock: Clock) -> Arc<Self> {
+        let Upstream { name, kind } = upstream;
+        let went_down = watch::Sender::new(0);
+        Arc::new(Self { name, kind, standing: Standing::new(), went_down, freed, clock })
+    }
+
+    /// Takes one of the places at this server; the lease gives it back.
+    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+        self.standing.working_on.fetch_add(1, Ordering::Relaxed);
+        Lease { server: Arc::clone(self), connection: None }
+    }
+
+    /// Sends `request` and waits for the head of the answer. A request that may be sent again gives
+    /// up on a server whose checks begin to fail.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        mut lease: Lease,
+        (config, tasks, may_repeat): (&Config, &Tasks, bool),
+    ) -> Result<Response<Body>, Failure> {
+        let limit = Duration::from_millis(config.answer_timeout_ms);
+        let failed = |cause| Failure { cause, unsent: None };
+        match &self.kind {
+            Kind::Local(local) => {
+                let answer = self.clock.timeout(limit, local.call(request)).await;
+                let answer = answer.ok_or(failed(Cause::Late))?;
+                let answer = answer.map_err(|_| failed(Cause::Broken))?;
+                Ok(answer.map(|body| body.with_ending(Box::new(lease))))
+            }
+            Kind::Http(pool) => {
+                let connect = Duration::from_millis(config.connect_timeout_ms);
+                let mut down = self.went_down.subscribe();
+                let answer = pool.send(request, &self.clock, connect, tasks);
+                let answer = async {
+                    tokio::select! {
+                        biased;
+                        answer = answer => answer,
+                        // The sender lives as long as `self`.
+                        Ok(()) = down.changed(), if may_repeat => Err(failed(Cause::WentDown)),
+                    }
+                };
+                let answer = self.clock.timeout(limit, answer).await;
+                let (answer, connection) = answer.ok_or(failed(Cause::Late))??;
+                lease.connection = Some(connection);
+                Ok(answer.map(|body| Body::incoming(body).with_ending(Box::new(lease))))
+            }
+        }
+    }
+
+    /// One active check: a connection, or the answer to a GET.
+    pub(crate) async fn is_alive(&self, config: &Config, tasks: &Tasks) -> bool {
+        let limit = Duration::from_millis(config.health.timeout_ms);
+        match &self.kind {
+            Kind::Local(_) => true,
+            Kind::Http(pool) => {
+                let check = pool.check(config.health.path.as_deref(), tasks);
+                self.clock.timeout(limit, check).await.unwrap_or(false)
+            }
+        }
+    }
+
+    pub(crate) fn is_checked(&self) -> bool {
+        matches!(self.kind, Kind::Http(_))
+    }
+
+    /// Notes the result of a check; returns whether it changed anything.
+    pub(crate) fn checked(&self, config: &Config, is_passed: bool) -> bool {
+        let now = self.clock.elapsed();
+        let has_changed = self.standing.checked(&config.health, now, is_passed);
+        if has_changed && !is_passed {
+            self.went_down.send_modify(|times| *times += 1);
+            if let Kind::Http(pool) = &self.kind {
+                pool.clear();
+            }
+        }
+        has_changed
+    }
+}
+
+/// A place at a server, held until the answer has been passed on.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    server: Arc<Server>,
+    connection: Option<pool::Connection>,
+}
+
+impl Ending for Lease {
+    fn ended(mut self: Box<Self>, _bytes: u64, is_whole: bool) {
+        // A connection in the middle of an answer is of no use to anybody else.
+        if let Some(connection) = self.connection.take().filter(|_| is_whole)
+            && let Kind::Http(pool) = &self.server.kind
+        {
+            pool.put(connection, self.server.clock.elapsed());
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.server.standing.working_on.fetch_sub(1, Ordering::Relaxed);
+        self.server.freed.notify_one();
+    }
+}

@@ -1,0 +1,125 @@
+//! Back ends that are full, dead, drained or slow, and an edge that is being stopped.
+
+use std::time::Duration;
+
+use throng_edge::Config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::wire::{BackEnd, bypass, ok, run};
+
+#[tokio::test]
+async fn a_full_site_says_so_and_still_serves_what_is_cached() {
+    let back_end = BackEnd::new(|head| match head.starts_with("GET /slow") {
+        true => format!("<pause>ms=1000;{}", ok("", "slow")),
+        false => ok("", "quick"),
+    })
+    .await;
+    let config = Config { max_requests_per_server: 1, max_queue: 1, ..Config::default() };
+    let site = run(config, &[&back_end]).await;
+    assert!(site.get("/cached").await.ends_with("quick"));
+    let mut clients = Vec::new();
+    for number in 0..2 {
+        let mut client = site.connect().await;
+        let request = format!("GET /slow/{number} HTTP/1.1\r\nhost: a\r\n\r\n");
+        client.stream.write_all(request.as_bytes()).await.unwrap();
+        clients.push(client);
+        // The first has its place, the second waits for one.
+        while site.edge.servers()[0].working_on == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut refused = site.get("/slow/2").await;
+    // The second may have come after this one.
+    if !refused.starts_with("HTTP/1.1 503") {
+        refused = clients[1].answer().await;
+    }
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 5"), "{refused}");
+    assert!(site.get("/cached").await.ends_with("quick"));
+}
+
+#[tokio::test]
+async fn a_dead_back_end_costs_no_visitor_an_answer() {
+    let alive = BackEnd::page("", "hello").await;
+    let dead = BackEnd::page("", "").await;
+    let broken = BackEnd::new(|_| "connection: close".into()).await;
+    let failing =
+        BackEnd::new(|_| "HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops".into()).await;
+    dead.abort();
+    let site = run(bypass(), &[&dead, &alive, &broken, &failing]).await;
+    for number in 0..50 {
+        let got = site.get(&format!("/{number}")).await;
+        assert!(got.ends_with("hello"), "{number}: {got}");
+    }
+    // What did not reach a back end may be sent to another, whatever it is.
+    let site = run(bypass(), &[&dead, &alive]).await;
+    for _ in 0..20 {
+        let post =
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+        assert!(site.raw(post).await.ends_with("hello"));
+    }
+    // What may have reached one may not.
+    let site = run(bypass(), &[&broken]).await;
+    let before = broken.requests();
+    let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    assert!(site.raw(post).await.starts_with("HTTP/1.1 502"));
+    assert_eq!(broken.requests(), before + 1);
+}
+
+#[tokio::test]
+async fn a_drained_back_end_gets_nothing_new() {
+    let (one, two) = (BackEnd::page("", "one").await, BackEnd::page("", "two").await);
+    let site = run(bypass(), &[&one, &two]).await;
+    assert!(site.edge.drain(&one.address, true) && !site.edge.drain("nobody", true));
+    for _ in 0..20 {
+        assert!(site.get("/").await.ends_with("two"));
+    }
+    site.edge.drain(&one.address, false);
+    site.edge.set_weight(&two.address, 0);
+    assert!(site.get("/").await.ends_with("one"));
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_shutdown_is_finished() {
+    let back_end = BackEnd::new(|_| format!("<pause>ms=200;{}", ok("", "slow"))).await;
+    let mut site = run(bypass(), &[&back_end]).await;
+    let mut client = site.connect().await;
+    client.stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    while back_end.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    site.trigger.take().unwrap().request();
+    assert!(client.rest().await.ends_with("slow"));
+    (&mut site.task).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(&site.address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_herd_on_a_slow_page_costs_one_request_even_when_the_first_visitor_leaves() {
+    let back_end = BackEnd::new(|_| format!("<pause>ms=500;{}", ok("", "slow"))).await;
+    let site = run(Config::default(), &[&back_end]).await;
+    let mut first = site.connect().await;
+    first.stream.write_all(b"GET / HTTP/1.1\r\nhost: example.org\r\n\r\n").await.unwrap();
+    while back_end.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(first);
+    let herd: Vec<_> = (0..300)
+        .map(|_| {
+            let address = site.address.clone();
+            tokio::spawn(async move {
+                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                stream
+                    .write_all(b"GET / HTTP/1.1\r\nhost: example.org\r\nconnection: close\r\n\r\n")
+                    .await
+                    .unwrap();
+                let mut all = String::new();
+                stream.read_to_string(&mut all).await.unwrap();
+                all
+            })
+        })
+        .collect();
+    for visitor in herd {
+        assert!(visitor.await.unwrap().ends_with("slow"));
+    }
+    assert_eq!(back_end.requests(), 1);
+}
