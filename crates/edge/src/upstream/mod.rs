@@ -141,7 +141,7 @@ impl Server {
             Kind::Http(pool) => {
                 let connect = Duration::from_millis(config.connect_timeout_ms);
                 let mut down = self.went_down.subscribe();
-                let answer = pool.send(request, &self.clock, connect, tasks);
+                let answer = pool.send(request, &self.clock, (connect, may_repeat), tasks);
                 let answer = async {
                     tokio::select! {
                         biased;

@@ -36,10 +36,13 @@ impl Pool {
         &self,
         mut request: Request<Body>,
         clock: &Clock,
-        connect: Duration,
+        (connect, may_repeat): (Duration, bool),
         tasks: &Tasks,
     ) -> Result<(Response<Incoming>, Connection), Failure> {
-        while let Some(mut connection) = self.take(clock.elapsed()) {
+        // A server that closes a connection while a request is on its way leaves open whether it
+        // has worked on it. One that cannot be repeated goes where that cannot be.
+        let longest = if may_repeat { LONGEST_REST } else { SAFE_REST };
+        while let Some(mut connection) = self.take(clock.elapsed(), longest) {
             if !connection.is_ready() {
                 let ready = clock.timeout(SETTLE, connection.ready()).await;
                 if !matches!(ready, Some(Ok(()))) {
@@ -99,11 +102,17 @@ impl Pool {
     }
 
     /// The one that was used last; those that rested for long may be closed by now.
-    fn take(&self, now: Duration) -> Option<Connection> {
+    fn take(&self, now: Duration, longest: Duration) -> Option<Connection> {
         let mut idle = self.lock();
         while let Some((connection, since)) = idle.pop() {
-            if now.saturating_sub(since) > LONGEST_REST {
+            let rested = now.saturating_sub(since);
+            if rested > LONGEST_REST {
+                // Those below rest for longer still.
                 idle.clear();
+                return None;
+            }
+            if rested > longest {
+                idle.push((connection, since));
                 return None;
             }
             if !connection.is_closed() {
@@ -146,8 +155,9 @@ fn cause(error: &hyper::Error) -> Cause {
 
 /// How long a connection whose answer is over may take to be ready for the next request.
 const SETTLE: Duration = Duration::from_millis(5);
-/// Shorter than what servers in use wait for the next request (gunicorn is the exception at 2 s,
-/// and then a new connection is made).
-const LONGEST_REST: Duration = Duration::from_secs(30);
+/// Shorter than what most servers wait for the next request: five seconds and more.
+const LONGEST_REST: Duration = Duration::from_secs(4);
+/// Shorter than what any server in use waits (gunicorn: two seconds).
+const SAFE_REST: Duration = Duration::from_millis(500);
 const MOST_IDLE: usize = 256;
 const MOST_FIELDS: usize = 256;

@@ -111,6 +111,7 @@ async fn becomes(site: &Running, index: usize, status: Status) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_visitor_notices_what_happens_to_one_of_two_back_ends() {
+    let _quiet = crate::wire::QUIET.lock().await;
     let (first, second) = (free_port().await, free_port().await);
     let (mut one, two) = (Process::start(first).await, Process::start(second).await);
     let mut config = bypass();

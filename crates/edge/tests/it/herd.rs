@@ -11,6 +11,7 @@ use crate::site::{Site, message, page, read};
 
 #[tokio::test]
 async fn ten_thousand_waiters_cost_one_origin_request_for_each_expiry() {
+    let _quiet = crate::wire::QUIET.lock().await;
     let mut policy = Policy::talks();
     // Without grace, so that visitors do wait.
     policy.grace_ms = 0;

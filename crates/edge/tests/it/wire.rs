@@ -26,6 +26,9 @@ pub(crate) fn bypass() -> Config {
     config
 }
 
+/// Held by tests that need the machine, so that they do not disturb each other.
+pub(crate) static QUIET: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What a back end sends for one request, given its bytes up to the end of its head.
 type Answer = dyn Fn(&str) -> String + Send + Sync;
 
