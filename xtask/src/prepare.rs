@@ -32,7 +32,7 @@ pub(crate) fn prepare(house: &House, rooms: &[Room]) -> Result<Prepared> {
     let named: BTreeSet<&str> = names(&sources).collect();
     let needs = |name: &str| named.contains(name);
     let is_missing =
-        |program| sources.contains(&format!("\"{program}\"")) && shell::which(program).is_none();
+        |program| sources.contains(&format!("\"{program}\"")) && !is_installed(program);
     let missing = PROGRAMS.iter().filter(|(program, _)| is_missing(program));
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if !missing.is_empty() {
@@ -105,8 +105,21 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// PostgreSQL keeps its programs out of PATH on Debian.
+fn is_installed(program: &str) -> bool {
+    shell::which(program).is_some() || (program == "initdb" && Engine::Postgres.is_installed())
+}
+
 /// Programs that tests start by name, and the Debian packages that bring them.
-const PROGRAMS: &[(&str, &str)] = &[("pdftotext", "poppler-utils")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("initdb", "postgresql"),
+    ("mariadbd", "mariadb-server"),
+    ("memcached", "memcached"),
+    ("pdftotext", "poppler-utils"),
+    ("pgbouncer", "pgbouncer"),
+    ("ps", "procps"),
+    ("redis-server", "redis-server"),
+];
 
 #[cfg(test)]
 mod tests {

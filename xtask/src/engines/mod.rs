@@ -141,7 +141,7 @@ impl Engine {
         }
     }
 
-    fn is_installed(self) -> bool {
+    pub(crate) fn is_installed(self) -> bool {
         match self {
             Engine::Postgres => postgres::programs().is_some(),
             Engine::Mariadb => shell::which("mariadbd").is_some(),
