@@ -97,7 +97,10 @@ impl Demo<'_> {
 
     fn event(&self, row: &words::Event, organisers: &[Organiser]) -> (Event, Seats) {
         let id = self.cx.ids.next();
-        let first = self.day.saturating_add(row.in_days.days());
+        let mut first = self.day.saturating_add(row.in_days.days());
+        while row.weekday.is_some_and(|weekday| weekday != first.weekday()) {
+            first = first.saturating_add(1.day());
+        }
         let last = first.saturating_add((row.lasts - 1).days());
         let event = Event {
             id,

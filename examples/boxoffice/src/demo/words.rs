@@ -1,5 +1,7 @@
 //! The demo's people, events and talk. Numbers are places in the lists above them.
 
+use jiff::civil::Weekday;
+
 pub(super) struct Person {
     pub(super) username: &'static str,
     pub(super) name: &'static str,
@@ -19,6 +21,8 @@ pub(super) struct Event {
     pub(super) country: &'static str,
     pub(super) in_days: i32,
     pub(super) lasts: i32,
+    /// Moved on to this day of the week.
+    pub(super) weekday: Option<Weekday>,
     pub(super) organiser: usize,
     pub(super) capacity: i32,
     pub(super) price_cents: i64,
@@ -83,6 +87,7 @@ impl Event {
             country: "",
             in_days: 0,
             lasts: 1,
+            weekday: None,
             organiser: 0,
             capacity: 0,
             price_cents: 0,
@@ -97,6 +102,10 @@ impl Event {
 
     const fn days(self, in_days: i32, lasts: i32) -> Self {
         Self { in_days, lasts, ..self }
+    }
+
+    const fn on(self, weekday: Weekday) -> Self {
+        Self { weekday: Some(weekday), ..self }
     }
 
     const fn by(self, organiser: usize) -> Self {
@@ -125,7 +134,8 @@ pub(super) const EVENTS: &[Event] = &[
     Event::new("Security for Small Teams", "security", "Threats you really have, and defences you can keep up. Led by people who clean up afterwards.").at("London", "U.K.").days(73, 1).by(1).seats(80, 12000, "GBP"),
     Event::new("Night Photography Walk", "photography", "Tripods, bridges and fog. We meet at the tower at nine and stop when the trams do.").at("Prague", "Czech Republic").days(4, 1).by(3).seats(15, 45000, "CZK"),
     Event::new("Climate Data Hackday", "climate", "Open data from forty weather stations and two satellites. Come with a team or find one.").at("Copenhagen", "Denmark").days(80, 2).by(2).seats(100, 0, "DKK"),
-    Event::new("Sunday Long Run", "running", "Eighteen kilometres round the hill at a pace at which you can talk. Coffee after.").at("Edinburgh", "U.K.").days(2, 1).by(4).seats(60, 0, "GBP"),
+    Event::new("Sunday Long Run", "running", "Eighteen kilometres round the hill at a pace at which you can talk. Coffee after.").at("Edinburgh", "U.K.").days(2, 1)
+    .on(Weekday::Sunday).by(4).seats(60, 0, "GBP"),
     Event::new("Game Makers' Fair", "games", "Two halls of games that fit in a suitcase: card games, tiny consoles, and one that is played with bread.").at("Kyoto", "Japan").days(95, 2).by(3).seats(350, 300000, "JPY"),
     Event::new("Databases at the Lake", "data", "Storage engines, replication, and swimming. Bring a towel.").at("Zürich", "Switzerland").days(110, 2).by(1).seats(150, 32000, "CHF"),
     Event::new("Design for the Long Now", "design", "Things that should still work in fifty years: signs, forms, chairs, file formats.").at("Stockholm", "Sweden").days(124, 1).by(2).seats(140, 120000, "SEK"),

@@ -138,12 +138,12 @@ pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
             .col(number("created_at_ms"))
             .take(),
         by_key("event_terms")
-            .col(text("term", 40))
+            .col(term(backend))
             .col(text("starts_on", 10))
             .col(number("event_id"))
             .primary_key(Index::create().col("term").col("starts_on").col("event_id"))
             .take(),
-        by_key("terms").col(text("term", 40).primary_key()).col(count("events")).take(),
+        by_key("terms").col(term(backend).primary_key()).col(count("events")).take(),
         by_key("facets")
             .col(small("kind"))
             .col(text("name", 100))
@@ -236,6 +236,18 @@ fn id(backend: DbBackend) -> ColumnDef {
 
 fn text(name: &'static str, length: u32) -> ColumnDef {
     ColumnDef::new(name).string_len(length).not_null().take()
+}
+
+/// A word of the search index. Compared byte by byte on every database, so that the words which
+/// begin with some letters are one range.
+fn term(backend: DbBackend) -> ColumnDef {
+    let mut column = text("term", 40);
+    match backend {
+        DbBackend::Postgres => column.extra("COLLATE \"C\""),
+        DbBackend::MySql => column.extra("COLLATE utf8mb4_bin"),
+        _ => &mut column,
+    };
+    column
 }
 
 fn long_text(name: &'static str) -> ColumnDef {
