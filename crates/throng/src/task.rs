@@ -4,10 +4,10 @@ use std::{future::Future, ops::Deref, pin::Pin, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use throng_db::{Tx, outbox};
+use throng_db::{Db, Tx, outbox};
 use throng_queue::{Delivery, Message, Outcome, Policy, TaskId};
 
-use crate::{Ctx, ErrorKind, Result, Site};
+use crate::{Ctx, ErrorKind, Result, Site, ctx::seen};
 
 /// A kind of task: its fields are the arguments, [`Task::run`] is the work.
 ///
@@ -62,8 +62,12 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
 
 /// The queue as a context offers it: takes [`Task`]s. Everything else is the room's own
 /// [`throng_queue::Queue`], to which this dereferences.
-#[derive(Clone, Debug)]
-pub struct Queue(pub(crate) throng_queue::Queue);
+#[derive(Clone)]
+pub struct Queue {
+    pub(crate) room: throng_queue::Queue,
+    /// What whoever pushes has seen of it travels with a task.
+    pub(crate) db: Db,
+}
 
 impl Queue {
     /// Has a worker run `task` soon.
@@ -71,7 +75,7 @@ impl Queue {
     /// # Errors
     /// When the engine does not answer.
     pub async fn push<T: Task>(&self, task: T) -> Result<TaskId> {
-        Ok(self.0.push(message(&task)?).await?)
+        self.send(message(&task)?).await
     }
 
     /// Has a worker run `task` if, and only if, `tx` commits.
@@ -79,7 +83,7 @@ impl Queue {
     /// # Errors
     /// When the engine does not answer.
     pub async fn push_in<T: Task>(&self, tx: &Tx, task: T) -> Result<TaskId> {
-        Ok(self.0.push_in(tx, message(&task)?).await?)
+        Ok(self.room.push_in(tx, message(&task)?).await?)
     }
 
     /// Has a worker run `task` once `delay` has passed.
@@ -87,7 +91,7 @@ impl Queue {
     /// # Errors
     /// When the engine does not answer.
     pub async fn push_after<T: Task>(&self, delay: Duration, task: T) -> Result<TaskId> {
-        Ok(self.0.push(message(&task)?.delay(delay)).await?)
+        self.send(message(&task)?.delay(delay)).await
     }
 
     /// Has a worker run `task` once `delay` has passed if, and only if, `tx` commits.
@@ -100,7 +104,7 @@ impl Queue {
         delay: Duration,
         task: T,
     ) -> Result<TaskId> {
-        Ok(self.0.push_in(tx, message(&task)?.delay(delay)).await?)
+        Ok(self.room.push_in(tx, message(&task)?.delay(delay)).await?)
     }
 
     /// Pushes a [`Message`], such as one made by [`message`] or for a worker in another language.
@@ -108,7 +112,7 @@ impl Queue {
     /// # Errors
     /// When the engine does not answer.
     pub async fn send(&self, message: Message) -> Result<TaskId> {
-        Ok(self.0.push(message).await?)
+        Ok(self.room.push(seen::stamp(&self.db, message).await).await?)
     }
 
     /// Pushes a [`Message`] if, and only if, `tx` commits.
@@ -116,19 +120,13 @@ impl Queue {
     /// # Errors
     /// When the engine does not answer.
     pub async fn send_in(&self, tx: &Tx, message: Message) -> Result<TaskId> {
-        Ok(self.0.push_in(tx, message).await?)
+        Ok(self.room.push_in(tx, message).await?)
     }
+}
 
-    /// Pushes what a queue outside the database left in the outbox.
-    pub(crate) async fn deliver_entry(&self, delivery: outbox::Delivery) -> Result {
-        match self.0.deliver(&delivery.entry.payload).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == throng_queue::Kind::Retry => Err(error.into()),
-            Err(error) => {
-                tracing::error!(%error, "dropping a task that cannot be pushed: {error}");
-                Ok(())
-            }
-        }
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.room.fmt(f)
     }
 }
 
@@ -136,7 +134,7 @@ impl Deref for Queue {
     type Target = throng_queue::Queue;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.room
     }
 }
 
@@ -150,6 +148,18 @@ pub fn message<T: Task>(task: &T) -> Result<Message> {
     let message = Message::new(T::NAME, task)?.queue(T::QUEUE);
     let message = message.time_limits(policy.soft_limit, policy.hard_limit);
     Ok(if policy.is_at_most_once { message.at_most_once() } else { message })
+}
+
+/// Pushes what a queue outside the database left in the outbox.
+pub(crate) async fn deliver(queue: &throng_queue::Queue, delivery: outbox::Delivery) -> Result {
+    match queue.deliver(&delivery.entry.payload).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == throng_queue::Kind::Retry => Err(error.into()),
+        Err(error) => {
+            tracing::error!(%error, "dropping a task that cannot be pushed: {error}");
+            Ok(())
+        }
+    }
 }
 
 /// A registered kind of task, without its type.
@@ -182,7 +192,8 @@ async fn run<T: Task>(site: Site, delivery: Delivery) -> Outcome {
         Ok(task) => task,
         Err(error) => return Outcome::dead(error),
     };
-    match task.run(site.ctx()).await {
+    let cx = site.ctx_with(seen::of_task(&site.0.db, &delivery));
+    match task.run(cx).await {
         Ok(()) => Outcome::done(),
         Err(error) if error.kind() == ErrorKind::Refuse => Outcome::dead(error),
         Err(error) => Outcome::Retry { reason: error.to_string(), after: error.retry_after() },

@@ -3,6 +3,7 @@
 //! The whole list of keys is one table ([`KEYS`]); parsing, errors, `throng config` and the
 //! reference page all read it.
 
+mod ask;
 mod keys;
 mod print;
 mod problem;
@@ -20,6 +21,7 @@ use std::{
 
 use throng_core::{EngineUrl, Secret};
 
+use ask::Ask;
 pub use keys::{KEYS, Key, Kind};
 pub use print::{reference, to_json, to_toml};
 pub use problem::ConfigError;
@@ -282,86 +284,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// Turns checked text into types; what only the whole value shows to be wrong is an error here.
-struct Ask<'a>(&'a Settings);
-
-impl Ask<'_> {
-    fn text(&self, name: &str) -> String {
-        self.0.setting(name).text.clone()
-    }
-
-    fn list(&self, name: &str) -> Vec<String> {
-        let text = &self.0.setting(name).text;
-        text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        self.0.setting(name).text == "true"
-    }
-
-    fn count(&self, name: &str) -> u64 {
-        self.0.setting(name).text.parse().unwrap_or_default()
-    }
-
-    fn size(&self, name: &str) -> usize {
-        usize::try_from(self.count(name)).unwrap_or(usize::MAX)
-    }
-
-    fn time_ms(&self, name: &str) -> Duration {
-        Duration::from_millis(self.count(name))
-    }
-
-    fn url(&self, name: &str) -> Result<EngineUrl, ConfigError> {
-        let text = self.text(name);
-        EngineUrl::parse(&text).map_err(|error| self.wrong(name, error.to_string()))
-    }
-
-    fn long_secret(&self, name: &str) -> Result<String, ConfigError> {
-        let text = self.text(name);
-        if !text.is_empty() && text.chars().count() < SECRET_CHARS {
-            return Err(self.wrong(name, format!("at least {SECRET_CHARS} characters")));
-        }
-        Ok(text)
-    }
-
-    fn cookie_name(&self, name: &str) -> Result<String, ConfigError> {
-        let text = self.text(name);
-        let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if text.is_empty() || !text.chars().all(is_letter) {
-            return Err(self.wrong(name, "letters, digits, `-`, `_` and `.`".to_owned()));
-        }
-        Ok(text)
-    }
-
-    fn nodes(&self, name: &str) -> Result<RangeInclusive<u16>, ConfigError> {
-        let text = self.text(name);
-        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
-        match (first.trim().parse(), last.trim().parse()) {
-            (Ok(first), Ok(last)) if first <= last && last < 1024 => Ok(first..=last),
-            _ => Err(self.wrong(name, "a range within 0 to 1023, such as `\"0-99\"`".to_owned())),
-        }
-    }
-
-    fn log_level(&self, name: &str) -> Result<String, ConfigError> {
-        let text = self.text(name);
-        match tracing_subscriber::EnvFilter::builder().parse(&text) {
-            Ok(_) => Ok(text),
-            Err(error) => Err(self.wrong(name, format!("a level or a filter: {error}"))),
-        }
-    }
-
-    fn wrong(&self, name: &str, wants: String) -> ConfigError {
-        let setting = self.0.setting(name);
-        let is_secret = KEYS.iter().any(|key| key.name == name && key.is_secret());
-        let is_url = KEYS.iter().any(|key| key.name == name && key.kind == Kind::Url);
-        let value = match setting.text.as_str() {
-            _ if is_secret || is_url => "not right".to_owned(),
-            text => format!("`{text}`"),
-        };
-        ConfigError::WrongValue { at: setting.source.clone(), key: name.to_owned(), value, wants }
-    }
-}
-
 /// A file path inside a URL.
 fn url_path(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
@@ -376,4 +298,3 @@ fn url_path(path: &str) -> String {
 }
 
 const DATA: &str = "{data}";
-const SECRET_CHARS: usize = 32;

@@ -1,6 +1,7 @@
 //! The one context: what a request, a task or a command works with.
 
 mod bus;
+pub(crate) mod seen;
 
 use std::{
     any::{Any, TypeId},
@@ -19,7 +20,7 @@ use crate::{
     Config, Error, Result,
     start::Handover,
     task::Queue,
-    web::{assets::Assets, session::Accounts},
+    web::{assets::Assets, session::Accounts, session::Memory},
 };
 
 pub use bus::Bus;
@@ -106,7 +107,7 @@ pub(crate) struct Started {
     pub(crate) keys: Keys,
     pub(crate) db: Db,
     pub(crate) cache: Cache,
-    pub(crate) queue: Queue,
+    pub(crate) queue: throng_queue::Queue,
     pub(crate) bus: Bus,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
@@ -124,11 +125,16 @@ impl Site {
     /// A context for one request, task or command.
     #[must_use]
     pub fn ctx(&self) -> Ctx {
-        let Started { db, cache, queue, bus, clock, ids, .. } = &*self.0;
+        self.ctx_with(self.0.db.clone())
+    }
+
+    /// A context whose database knows what somebody has seen of it.
+    pub(crate) fn ctx_with(&self, db: Db) -> Ctx {
+        let Started { cache, queue, bus, clock, ids, .. } = &*self.0;
         Ctx {
-            db: db.clone(),
+            queue: Queue { room: queue.clone(), db: db.clone() },
+            db,
             cache: cache.clone(),
-            queue: queue.clone(),
             bus: bus.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
@@ -155,7 +161,8 @@ impl std::fmt::Debug for Site {
 impl FromRequestParts<Site> for Ctx {
     type Rejection = Infallible;
 
-    async fn from_request_parts(_: &mut Parts, site: &Site) -> Result<Self, Infallible> {
-        Ok(site.ctx())
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Infallible> {
+        let memory = parts.extensions.get::<Arc<Memory>>();
+        Ok(memory.map_or_else(|| site.ctx(), |memory| memory.ctx(site, &parts.headers)))
     }
 }

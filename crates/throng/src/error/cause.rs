@@ -13,10 +13,10 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(cause: E) -> Self {
         match sort(&cause) {
             Some(Sorted::Ours(error)) => error,
-            Some(Sorted::Busy) => Self::plain(StatusCode::SERVICE_UNAVAILABLE).with(|fault| {
-                fault.retry_after = Some(BUSY_FOR);
-                fault.cause = Some(std::sync::Arc::new(cause));
-            }),
+            Some(Sorted::Busy) => Self::unavailable(BUSY_FOR).because(cause),
+            Some(Sorted::ReadOnly) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, READ_ONLY).after(BUSY_FOR).because(cause)
+            }
             Some(Sorted::Missing) => Self::plain(StatusCode::NOT_FOUND),
             None => Self::internal(cause),
         }
@@ -57,6 +57,7 @@ enum Sorted {
     Ours(Error),
     Busy,
     Missing,
+    ReadOnly,
 }
 
 /// Looks for what decides the answer along the chain of causes.
@@ -73,6 +74,7 @@ fn sort(cause: &(dyn StdError + 'static)) -> Option<Sorted> {
         }
         match cause.downcast_ref::<DbErr>() {
             Some(DbErr::RecordNotFound(_)) => return Some(Sorted::Missing),
+            Some(error) if throng_db::is_read_only(error) => return Some(Sorted::ReadOnly),
             Some(error) if throng_db::kind(error) == throng_db::Kind::Retry => {
                 return Some(Sorted::Busy);
             }
@@ -87,4 +89,5 @@ fn sort(cause: &(dyn StdError + 'static)) -> Option<Sorted> {
     None
 }
 
+const READ_ONLY: &str = "the site can be read and not changed for a moment; nothing you sent was kept, please try again";
 const BUSY_FOR: Duration = Duration::from_secs(2);

@@ -46,7 +46,7 @@ pub enum Kind {
     Bug,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fault {
     status: StatusCode,
     words: Option<Cow<'static, str>>,
@@ -139,12 +139,21 @@ impl Error {
         self.0.cause.as_deref()
     }
 
-    fn with(self, set: impl FnOnce(&mut Fault)) -> Self {
-        let Self(mut fault) = self;
-        if let Some(fault) = Arc::get_mut(&mut fault) {
-            set(fault);
-        }
-        Self(fault)
+    /// Says when to try again, as `Retry-After`.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        self.with(|fault| fault.retry_after = Some(wait))
+    }
+
+    /// Adds the cause, for the log.
+    #[must_use]
+    pub fn because(self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.with(|fault| fault.cause = Some(Arc::new(cause)))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Fault)) -> Self {
+        set(Arc::make_mut(&mut self.0));
+        self
     }
 }
 

@@ -7,7 +7,7 @@ use throng_db::outbox::{Delivery, Relay};
 use throng_queue::{Worker, WorkerConfig};
 
 use super::Works;
-use crate::{Result, web};
+use crate::{Result, task, web};
 
 /// A part of the site that can run in a process of its own: `boxoffice worker`.
 pub struct Role {
@@ -74,7 +74,7 @@ impl Works {
         } else {
             config.queues.clone()
         };
-        let mut worker = Worker::new(site.0.queue.0.clone()).config(wants);
+        let mut worker = Worker::new(site.0.queue.clone()).config(wants);
         for kind in &self.tasks {
             let (site, run) = (site.clone(), kind.run);
             worker = worker.on(kind.name, kind.policy, move |delivery| run(site.clone(), delivery));
@@ -95,7 +95,7 @@ impl Works {
             let (bus, queue) = (bus.clone(), queue.clone());
             Box::pin(async move {
                 match delivery.entry.kind == throng_queue::OUTBOX_KIND {
-                    true => queue.deliver_entry(delivery).await,
+                    true => task::deliver(&queue, delivery).await,
                     false => bus.deliver(delivery).await,
                 }
             })

@@ -7,13 +7,13 @@ use throng_core::{Clock, EngineUrl, Ids};
 use throng_db::{Db, Migration};
 
 use super::{Migrate, StartError};
-use crate::{Bus, Config, task::Queue};
+use crate::{Bus, Config};
 
 /// The open rooms.
 pub(crate) struct Rooms {
     pub(crate) db: Db,
     pub(crate) cache: Cache,
-    pub(crate) queue: Queue,
+    pub(crate) queue: throng_queue::Queue,
     pub(crate) bus: Bus,
 }
 
@@ -25,7 +25,7 @@ impl Rooms {
         let cache = cache.map_err(|error| of_room("cache.url", error))?;
         let queue =
             throng_queue::Queue::open(&config.queue.reveal(), db.clone(), clock.clone()).await;
-        let queue = Queue(queue.map_err(|error| of_room("queue.url", error))?);
+        let queue = queue.map_err(|error| of_room("queue.url", error))?;
         let options = throng_bus::Config { clock: clock.clone(), ..Default::default() };
         let bus = options.open(&config.bus.reveal()).await;
         let bus = Bus(bus.map_err(|error| of_room("bus.url", error))?);

@@ -1,16 +1,22 @@
-//! Request bodies within bounds, and answers that end when the process stops.
+//! Request bodies within bounds; answers that end when the process stops, are compressed, or have no
+//! body at all.
 
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
 
-use axum::body::{Body, BodyDataStream, HttpBody};
+use axum::{
+    body::{Body, BodyDataStream, HttpBody},
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use flate2::Compression;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use throng_core::Shutdown;
 
+use super::assets;
 use crate::{Error, Result};
 
 /// `body`, which fails when it is read past `max_bytes`; refused at once where its length says so.
@@ -67,3 +73,45 @@ impl futures_util::Stream for Until {
         Pin::new(&mut self.stream).poll_next(cx)
     }
 }
+
+/// `response` compressed, if it is text that is there as a whole and long enough to gain.
+pub(crate) async fn compressed(response: Response) -> Response {
+    let media = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_text = media.is_some_and(|media| {
+        [&b"text/"[..], b"application/json", b"image/svg"]
+            .iter()
+            .any(|kind| media.starts_with(kind))
+    });
+    let size = response.body().size_hint().exact().unwrap_or(0);
+    let is_packed = response.headers().contains_key(header::CONTENT_ENCODING);
+    if !is_text || is_packed || !(MIN_GZIP_BYTES..MAX_GZIP_BYTES).contains(&size) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(plain) = body.collect().await.map(|body| body.to_bytes()) else {
+        return Error::plain(StatusCode::INTERNAL_SERVER_ERROR).into_response();
+    };
+    parts.headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    let body = match assets::gzip(&plain, Compression::fast()) {
+        None => plain,
+        Some(packed) => {
+            parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            parts.headers.remove(header::CONTENT_LENGTH);
+            packed
+        }
+    };
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// The answer to HEAD: what GET would say, its length included, and nothing to read.
+pub(crate) fn without_body(mut response: Response) -> Response {
+    if let Some(size) = response.body().size_hint().exact().filter(|size| *size > 0) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    response.map(|_| Body::from(Bytes::new()))
+}
+
+/// Below this a packet is sent either way.
+const MIN_GZIP_BYTES: u64 = 1024;
+/// Above this, compressing would hold up the other requests of the thread.
+const MAX_GZIP_BYTES: u64 = 1 << 20;

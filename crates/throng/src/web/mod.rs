@@ -7,14 +7,16 @@
 
 pub(crate) mod assets;
 mod body;
-mod cookies;
+pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod door;
+mod explain;
 mod flash;
 mod headers;
 mod health;
 mod listen;
 mod log;
+mod metrics;
 mod serve;
 pub(crate) mod session;
 mod visitor;

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::door::Door;
+use super::{door::Door, metrics::Connected};
 use crate::Result;
 
 /// Serves until `shutdown`, then lets what is under way finish, for `web.drain_ms` at most.
@@ -82,6 +82,7 @@ async fn connection(
     shutdown: Shutdown,
     header_timeout: Duration,
 ) {
+    let _connected = Connected::new();
     let _ = stream.set_nodelay(true);
     let client = stream.peer_addr().ok().map(ConnectInfo);
     let service = service_fn(|mut request: Request<Incoming>| {

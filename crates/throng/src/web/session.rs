@@ -4,16 +4,17 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
 use throng_core::sign::session;
+use throng_db::Db;
 
 use super::{cookies, cookies::Cookie, csrf};
-use crate::{Ctx, Result, Site};
+use crate::{Ctx, Result, Site, ctx::seen};
 
 /// Finds the stored password (or another text that changes with it) of a user id; `None` when there
 /// is no such user any more.
@@ -25,6 +26,8 @@ pub(crate) type Accounts = dyn Fn(Ctx, String) -> Pin<Box<dyn Future<Output = Re
 /// request and by what writes the cookies on its way out.
 pub(crate) struct Memory {
     state: Mutex<State>,
+    /// One handle for the whole request, which learns what the visitor sees.
+    db: OnceLock<Db>,
 }
 
 #[derive(Default)]
@@ -45,7 +48,17 @@ enum Csrf {
 
 impl Memory {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default() })
+        Arc::new(Self { state: Mutex::default(), db: OnceLock::new() })
+    }
+
+    /// A context for this request.
+    pub(crate) fn ctx(&self, site: &Site, headers: &HeaderMap) -> Ctx {
+        site.ctx_with(self.db.get_or_init(|| seen::of_visitor(site, headers)).clone())
+    }
+
+    /// The database that the request worked with, if it asked for one.
+    pub(crate) fn db(&self) -> Option<&Db> {
+        self.db.get()
     }
 
     /// Reads the session from the request, once; whether this call did. A cookie that is forged, cut, too old or too large

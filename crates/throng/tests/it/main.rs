@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod csrf;
 mod errors;
+mod limits;
 mod pages;
 mod process;
 mod sessions;

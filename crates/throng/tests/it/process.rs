@@ -4,6 +4,7 @@
 //! site of these tests and not a test.
 
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, ChildStderr, Command, Stdio},
@@ -23,21 +24,23 @@ use crate::site::app;
 #[test]
 fn site_process() {
     if std::env::var_os("THRONG_TEST_SITE").is_some() {
-        let _ = app().run_with(["shop".into()]);
+        let words = std::env::var("THRONG_TEST_WORDS").unwrap_or_default();
+        let words = words.split_terminator('\u{1f}').map(OsString::from);
+        let _ = app().run_with(std::iter::once("shop".into()).chain(words));
     }
 }
 
 /// A running site.
-struct Site {
+pub(crate) struct Site {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     lines: Receiver<String>,
     seen: Vec<String>,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Site {
-    fn start(vars: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(vars: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process::site_process", "--nocapture"])
@@ -51,7 +54,7 @@ impl Site {
             .unwrap();
         let lines = read_lines(child.stderr.take().unwrap());
         let address = String::new();
-        let mut site = Self { child, address, lines, seen: Vec::new(), _folder: folder };
+        let mut site = Self { child, address, lines, seen: Vec::new(), folder };
         let line = site.wait_for("listening on http://");
         let (_, rest) = line.split_once("http://").unwrap();
         site.address = rest.split([' ', '"']).next().unwrap().to_owned();
@@ -59,7 +62,7 @@ impl Site {
     }
 
     /// The next log line that holds `words`.
-    fn wait_for(&mut self, words: &str) -> String {
+    pub(crate) fn wait_for(&mut self, words: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(Duration::from_secs(60));
             let line = line.unwrap_or_else(|_| panic!("no {words:?} in {:#?}", self.seen));
@@ -83,7 +86,7 @@ impl Site {
         self.child.wait().unwrap().code()
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         get(&mut TcpStream::connect(&self.address).unwrap(), path, "close").unwrap()
     }
 }
@@ -303,11 +306,11 @@ fn visit(
 #[test]
 fn a_new_program_that_does_not_start_leaves_the_old_one_serving() {
     let mut site = Site::start(&[]);
-    std::fs::write(site._folder.path().join("throng.toml"), "colour = 1").unwrap();
+    std::fs::write(site.folder.path().join("throng.toml"), "colour = 1").unwrap();
     site.signal(rustix::process::Signal::HUP);
     site.wait_for("did not take over");
     assert_eq!(site.get("/").0, 200);
-    std::fs::remove_file(site._folder.path().join("throng.toml")).unwrap();
+    std::fs::remove_file(site.folder.path().join("throng.toml")).unwrap();
     site.signal(rustix::process::Signal::TERM);
     assert_eq!(site.exit_code(), Some(0));
 }

@@ -1,134 +1,18 @@
 //! `task`: push tasks and look at what became of them.
 
 mod show;
+mod spec;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::ArgMatches;
 use serde_json::{Value, json};
 use throng_queue::{Filter, Queue, State, TaskId};
 
-use super::{Failure, own, print::table, runtime, say, spec::flag};
-use crate::{App, Config, Error, Result, task::Kind};
+pub(super) use spec::spec;
 
-pub(super) fn spec(name: &'static str) -> Command {
-    let id = || Arg::new("id").value_name("ID").required(true).help("The task's id");
-    let ids = || id().action(ArgAction::Append).help("The tasks' ids");
-    let json = || flag("json", "Print JSON");
-    let wait_s =
-        || Arg::new("wait").long("wait").value_name("SECONDS").value_parser(value_parser!(u64));
-    let queue = || Arg::new("queue").long("queue").value_name("QUEUE").help("Only this queue");
-    let limit = || {
-        let limit = Arg::new("limit").long("limit").value_name("N").default_value("50");
-        limit.value_parser(value_parser!(u64)).help("At most this many, newest first")
-    };
-    let state = || {
-        let words = State::ALL.map(State::as_str);
-        Arg::new("state").long("state").value_name("STATE").value_parser(words)
-    };
-    Command::new("task")
-        .about("Push tasks, and look at what became of them")
-        .subcommand_required(true)
-        .after_help(format!(
-            "Examples:\n  {name} task list --state dead\n  {name} task counts\n  {name} task push NAME \
-             '{{\"field\": 1}}' --wait 30"
-        ))
-        .disable_help_subcommand(true)
-        .subcommand(
-            Command::new("push")
-                .about("Push a task")
-                .arg(Arg::new("name").value_name("NAME").required(true).help("The task's name"))
-                .arg(
-                    Arg::new("arguments")
-                        .value_name("JSON")
-                        .default_value("null")
-                        .help("Its fields as a JSON object"),
-                )
-                .arg(
-                    Arg::new("delay")
-                        .long("delay")
-                        .value_name("SECONDS")
-                        .value_parser(value_parser!(u64))
-                        .help("Run it this much later"),
-                )
-                .arg(wait_s().help("Wait this long for it to finish; exit code 1 if it fails"))
-                .arg(json())
-                .after_help(format!(
-                    "Examples:\n  {name} task push mail_ticket '{{\"order\": 7}}'\n  {name} task push \
-                     mail_ticket '{{\"order\": 7}}' --wait 30"
-                )),
-        )
-        .subcommand(
-            Command::new("list")
-                .about("List tasks, newest first")
-                .arg(queue())
-                .arg(state().help("Only tasks in this state"))
-                .arg(Arg::new("name").long("name").value_name("NAME").help("Only tasks of this name"))
-                .arg(limit())
-                .arg(json())
-                .after_help(format!("Example:\n  {name} task list --state running")),
-        )
-        .subcommand(
-            Command::new("dead")
-                .about("List tasks that failed for good, with the reason")
-                .arg(queue())
-                .arg(limit())
-                .arg(json())
-                .after_help(format!("Example:\n  {name} task dead --limit 10")),
-        )
-        .subcommand(
-            Command::new("counts")
-                .about("Count the tasks of each queue and state")
-                .arg(json())
-                .after_help(format!("Example:\n  {name} task counts --json")),
-        )
-        .subcommand(
-            Command::new("show")
-                .about("Show everything about a task")
-                .arg(id())
-                .arg(json())
-                .after_help(format!("Example:\n  {name} task show 0f9c…")),
-        )
-        .subcommand(
-            Command::new("wait")
-                .about("Wait until a task has finished; exit code 1 if it failed or takes longer")
-                .arg(id())
-                .arg(wait_s().default_value("60").help("How long to wait at most"))
-                .arg(json())
-                .after_help(format!("Example:\n  {name} task wait 0f9c… --wait 10")),
-        )
-        .subcommand(
-            Command::new("retry")
-                .about("Run tasks that are dead, cancelled or waiting now, as if new")
-                .arg(ids())
-                .after_help(format!("Example:\n  {name} task retry 0f9c…")),
-        )
-        .subcommand(
-            Command::new("cancel")
-                .about("Take tasks back; those that run are stopped within seconds")
-                .arg(ids())
-                .after_help(format!("Example:\n  {name} task cancel 0f9c…")),
-        )
-        .subcommand(
-            Command::new("purge")
-                .about("Forget the tasks of a queue that are in one state")
-                .arg(Arg::new("queue").value_name("QUEUE").required(true).help("The queue"))
-                .arg(state().required(true).help("Which of its tasks"))
-                .after_help(format!("Example:\n  {name} task purge default --state dead")),
-        )
-        .subcommand(
-            Command::new("pause")
-                .about("Stop handing out the tasks of a queue, until it is resumed")
-                .arg(Arg::new("queue").value_name("QUEUE").required(true).help("The queue"))
-                .after_help(format!("Example:\n  {name} task pause default")),
-        )
-        .subcommand(
-            Command::new("resume")
-                .about("Hand out the tasks of a paused queue again")
-                .arg(Arg::new("queue").value_name("QUEUE").required(true).help("The queue"))
-                .after_help(format!("Example:\n  {name} task resume default")),
-        )
-}
+use super::{Failure, own, print::table, runtime, say};
+use crate::{App, Config, Error, Result, task::Kind};
 
 pub(super) fn run(mut app: App, config: Config, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let Some((verb, matches)) = matches.subcommand() else {
@@ -137,7 +21,7 @@ pub(super) fn run(mut app: App, config: Config, matches: &ArgMatches) -> Result<
     let kinds = std::mem::take(&mut app.tasks);
     runtime()?.block_on(async {
         let works = own::open(app, config).await?;
-        let queue = works.door.site().0.queue.0.clone();
+        let queue = works.door.site().0.queue.clone();
         let done = match verb {
             "push" => push(&queue, &kinds, matches).await,
             _ => ask(&queue, verb, matches).await.map_err(Failure::Run),
