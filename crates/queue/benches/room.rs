@@ -1,8 +1,13 @@
-//! How fast the queue is: one JSON object a line, read by `cargo xtask bench queue`.
+//! How fast the queue is, on SQLite and beside Celery on Redis: one JSON object a line, read by
+//! `cargo xtask bench queue`.
+//!
+//! The Redis cases need the feature `redis`, THRONG_TEST_REDIS_URL, and for the peer
+//! THRONG_TEST_PYTHON with Celery in it.
 
 use std::{
+    process::Command,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -10,113 +15,182 @@ use std::{
 
 use throng_core::{Clock, Shutdown};
 use throng_db::Db;
-use throng_queue::{Delivery, MIGRATIONS, Message, Outcome, Policy, Queue, Worker, WorkerConfig};
+use throng_queue::{
+    Delivery, MIGRATIONS, Message, Outcome, Policy, Queue, TaskId, Worker, WorkerConfig,
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let db = Db::sqlite(folder.path().join("bench.db")).await?;
     let _ = db.migrate(&[MIGRATIONS]).await?;
-    let queue = Queue::database(db, Clock::system());
-    push(&queue).await?;
-    run(&queue).await?;
-    latency(&queue).await
-}
-
-/// Durable pushes, one commit each, from one caller and from 64 at once.
-async fn push(queue: &Queue) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    for _ in 0..PUSHES {
-        queue.push(Message::new("noop", ())?).await?;
+    let sqlite = Bench {
+        queue: Queue::database(db.clone(), Clock::system()),
+        engine: "sqlite",
+        name: "default".into(),
+        peer: None,
+    };
+    sqlite.push_one_by_one().await?;
+    sqlite.push(TASKS, "").await?;
+    sqlite.run("ours >= 2000").await?;
+    sqlite.latency().await?;
+    let Ok(url) = std::env::var("THRONG_TEST_REDIS_URL") else { return Ok(()) };
+    if cfg!(feature = "redis") {
+        let redis = Bench {
+            queue: Queue::open(&url, db, Clock::system()).await?,
+            engine: "redis",
+            name: format!("bench-{}", TaskId::random()),
+            peer: std::env::var("THRONG_TEST_PYTHON").ok().map(|python| (python, url)),
+        };
+        redis.push(TASKS * 5, "ours >= 60000").await?;
+        redis.run("ratio >= 20").await?;
+        redis.latency().await?;
     }
-    case("sqlite: push one after another", "tasks/s", rate(PUSHES, begun), "");
-    let begun = Instant::now();
-    let mut callers: Vec<tokio::task::JoinHandle<throng_queue::Result<()>>> = Vec::new();
-    for _ in 0..64 {
-        let queue = queue.clone();
-        callers.push(tokio::spawn(async move {
-            for _ in 0..PUSHES / 64 {
-                queue.push(Message::new("noop", ())?).await?;
-            }
-            Ok(())
-        }));
-    }
-    for caller in callers {
-        caller.await??;
-    }
-    case("sqlite: push by 64 callers", "tasks/s", rate(PUSHES / 64 * 64, begun), "");
-    let messages: Result<Vec<Message>, _> =
-        (0..TASKS - 2 * PUSHES).map(|_| Message::new("noop", ())).collect();
-    let messages = messages?;
-    let (count, begun) = (messages.len(), Instant::now());
-    queue.push_all(messages).await?;
-    case("sqlite: push in one commit", "tasks/s", rate(count, begun), "");
     Ok(())
 }
 
-/// No-op tasks through one worker, leases and durable ends included.
-async fn run(queue: &Queue) -> anyhow::Result<()> {
-    let ran = Arc::new(AtomicUsize::new(0));
-    let counter = ran.clone();
-    let worker = Worker::new(queue.clone()).on("noop", Policy::default(), move |_: Delivery| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        async { Outcome::done() }
-    });
-    let (stop, shutdown) = Shutdown::pair();
-    let total: u64 = queue.counts().await?.iter().map(|count| count.tasks).sum();
-    let begun = Instant::now();
-    let running = tokio::spawn(worker.run(shutdown));
-    while ran.load(Ordering::Relaxed) < usize::try_from(total)? {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    case(
-        "sqlite: run no-op tasks",
-        "tasks/s",
-        rate(usize::try_from(total)?, begun),
-        "ours >= 2000",
-    );
-    stop.request();
-    running.await??;
-    Ok(())
+struct Bench {
+    queue: Queue,
+    engine: &'static str,
+    name: String,
+    /// The Python that has Celery, and its broker.
+    peer: Option<(String, String)>,
 }
 
-/// From the push to the handler, in an idle worker of the same process.
-async fn latency(queue: &Queue) -> anyhow::Result<()> {
-    let started = Arc::new(Mutex::new(None));
-    let cell = started.clone();
-    let worker = Worker::new(queue.clone())
-        .config(WorkerConfig { concurrency: 1, ..WorkerConfig::default() })
-        .on("noop", Policy::default(), move |_: Delivery| {
-            *cell.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Instant::now());
-            async { Outcome::done() }
-        });
-    let (stop, shutdown) = Shutdown::pair();
-    let running = tokio::spawn(worker.run(shutdown));
-    let mut took = Vec::new();
-    for _ in 0..200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+impl Bench {
+    fn noop(&self) -> throng_queue::Result<Message> {
+        Ok(Message::new("noop", ())?.queue(&self.name).ignore_result())
+    }
+
+    async fn push_one_by_one(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let id = queue.push(Message::new("noop", ())?).await?;
-        queue.wait(&id, Duration::from_secs(10)).await?;
-        let at = started.lock().unwrap_or_else(|poison| poison.into_inner()).take();
-        took.extend(at.map(|at| at.duration_since(begun).as_secs_f64() * 1000.0));
+        for _ in 0..1000 {
+            self.queue.push(self.noop()?).await?;
+        }
+        self.case("push, one after another", "tasks/s", rate(1000, begun), None, "");
+        Ok(())
     }
-    stop.request();
-    running.await??;
-    took.sort_by(f64::total_cmp);
-    case("sqlite: idle push to start, p50", "ms", took[took.len() / 2], "");
-    case("sqlite: idle push to start, p99", "ms", took[took.len() * 99 / 100], "");
-    Ok(())
+
+    /// Acknowledged pushes by 256 callers of one process at once.
+    async fn push(&self, tasks: usize, target: &str) -> anyhow::Result<()> {
+        let peer = self.celery("push")?;
+        let mut callers: Vec<tokio::task::JoinHandle<throng_queue::Result<()>>> = Vec::new();
+        let begun = Instant::now();
+        for _ in 0..CALLERS {
+            let (queue, message) = (self.queue.clone(), self.noop()?);
+            let each = tasks / CALLERS;
+            callers.push(tokio::spawn(async move {
+                for _ in 0..each {
+                    queue.push(message.clone().with_id(TaskId::random())).await?;
+                }
+                Ok(())
+            }));
+        }
+        for caller in callers {
+            caller.await??;
+        }
+        let ours = rate(tasks / CALLERS * CALLERS, begun);
+        self.case("push, 256 callers at once", "tasks/s", ours, first(&peer), target);
+        Ok(())
+    }
+
+    /// No-op tasks through one worker, leases and acknowledgements included.
+    async fn run(&self, target: &str) -> anyhow::Result<()> {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let counter = ran.clone();
+        let worker = self.worker(WorkerConfig::default(), move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let (stop, shutdown) = Shutdown::pair();
+        let counts = self.queue.counts().await?;
+        let of_ours = counts.iter().filter(|count| count.queue == self.name);
+        let total = usize::try_from(of_ours.map(|count| count.tasks).sum::<u64>())?;
+        let begun = Instant::now();
+        let running = tokio::spawn(worker.run(shutdown));
+        while ran.load(Ordering::Relaxed) < total {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let ours = rate(total, begun);
+        stop.request();
+        running.await??;
+        let peer = self.celery("run")?;
+        self.case("run no-op tasks", "tasks/s", ours, first(&peer), target);
+        Ok(())
+    }
+
+    /// From the push to the handler, in an idle worker of the same process.
+    async fn latency(&self) -> anyhow::Result<()> {
+        let started = Arc::new(Mutex::new(None));
+        let cell = started.clone();
+        let config = WorkerConfig { concurrency: 1, ..WorkerConfig::default() };
+        let worker = self.worker(config, move || {
+            *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        });
+        let (stop, shutdown) = Shutdown::pair();
+        let running = tokio::spawn(worker.run(shutdown));
+        let mut took = Vec::new();
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let begun = Instant::now();
+            let id = self.queue.push(self.noop()?).await?;
+            self.queue.wait(&id, Duration::from_secs(10)).await?;
+            let at = started.lock().unwrap_or_else(PoisonError::into_inner).take();
+            took.extend(at.map(|at| at.duration_since(begun).as_secs_f64() * 1000.0));
+        }
+        stop.request();
+        running.await??;
+        took.sort_by(f64::total_cmp);
+        let peer = self.celery("latency")?;
+        let target = if peer.is_empty() { "" } else { "ratio <= 0.2" };
+        let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+        self.case("idle push to start, p50", "ms", p50, first(&peer), target);
+        self.case("idle push to start, p99", "ms", p99, peer.get(1).copied(), target);
+        Ok(())
+    }
+
+    fn worker(&self, config: WorkerConfig, note: impl Fn() + Send + Sync + 'static) -> Worker {
+        let config = WorkerConfig { queues: vec![self.name.clone()], ..config };
+        Worker::new(self.queue.clone()).config(config).on(
+            "noop",
+            Policy::default(),
+            move |_: Delivery| {
+                note();
+                async { Outcome::done() }
+            },
+        )
+    }
+
+    /// Celery's figures for the same case, on a queue of its own.
+    fn celery(&self, case: &str) -> anyhow::Result<Vec<f64>> {
+        let Some((python, broker)) = &self.peer else { return Ok(Vec::new()) };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/celery_peer.py");
+        let queue = format!("celery-{}-{case}", self.name);
+        let output =
+            Command::new(python).args([script, case, &queue]).env("BROKER", broker).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        Ok(said.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+    }
+
+    fn case(&self, case: &str, unit: &str, ours: f64, peer: Option<f64>, target: &str) {
+        let line = serde_json::json!({
+            "case": format!("{}: {case}", self.engine),
+            "unit": unit,
+            "ours": ours,
+            "peer": peer,
+            "peer_name": if peer.is_some() { "Celery 5.7" } else { "" },
+            "target": target,
+        });
+        println!("{line}");
+    }
+}
+
+fn first(figures: &[f64]) -> Option<f64> {
+    figures.first().copied()
 }
 
 fn rate(tasks: usize, begun: Instant) -> f64 {
     tasks as f64 / begun.elapsed().as_secs_f64()
 }
 
-fn case(case: &str, unit: &str, ours: f64, target: &str) {
-    let line = serde_json::json!({"case": case, "unit": unit, "ours": ours, "target": target});
-    println!("{line}");
-}
-
-const PUSHES: usize = 1024;
-const TASKS: usize = 12_048;
+const TASKS: usize = 10_240;
+const CALLERS: usize = 256;

@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use throng_core::Hand;
 
@@ -23,6 +24,7 @@ pub async fn exercise(engine: impl Engine, hand: &Hand, now_ms: impl Fn() -> i64
     let bench = Bench { engine: Arc::new(engine), hand, queue: TaskId::random().to_string() };
     bench.order().await;
     bench.uniqueness().await;
+    bench.races().await;
     bench.leases().await;
     bench.verdicts().await;
     bench.held_back(&now_ms).await;
@@ -77,6 +79,29 @@ impl Bench<'_> {
         assert_eq!(claimed.len(), 1);
         self.end(&claimed, Verdict::Done(Value::Null)).await;
         assert_ne!(self.push(self.message(3).unique(&key)).await, first, "a key is free again");
+        self.purge().await;
+    }
+
+    async fn races(&self) {
+        let all: Vec<Message> = (0..400).map(|at| self.message(at)).collect();
+        self.engine.push(&all).await.unwrap();
+        let claimers = (0..8).map(|_| async {
+            let mut taken = Vec::new();
+            loop {
+                let claimed = self.claim(7).await;
+                if claimed.is_empty() {
+                    return taken;
+                }
+                taken.extend(claimed.into_iter().map(id));
+            }
+        });
+        let mut taken = join_all(claimers).await.concat();
+        // Claimers that met at the same rows may have left some to whoever came later.
+        taken.extend(self.claim(400).await.into_iter().map(id));
+        assert_eq!(taken.len(), 400, "none is lost between claimers");
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), 400, "none is handed out twice");
         self.purge().await;
     }
 
@@ -154,8 +179,7 @@ impl Bench<'_> {
     }
 
     async fn suspects(&self) {
-        let poison = self.push(self.message(1)).await;
-        let fellow = self.push(self.message(2)).await;
+        let fellows = [self.push(self.message(1)).await, self.push(self.message(2)).await];
         let once = self.push(self.message(3).at_most_once()).await;
         for round in 0..2 {
             let claimed = self.claim(10).await;
@@ -166,6 +190,10 @@ impl Bench<'_> {
         }
         let claimed = self.claim(10).await;
         assert_eq!(claimed.len(), 1, "suspects are handed out one at a time");
+        let poison = claimed[0].message.id();
+        let Some(fellow) = fellows.into_iter().find(|id| *id != poison) else {
+            panic!("one of the two was handed out");
+        };
         let queues = [self.queue.clone()];
         let trusting = Claim { takes_suspect: false, ..self.claim_of(10, &queues) };
         assert!(self.engine.claim(&trusting).await.unwrap().tasks.is_empty());

@@ -5,7 +5,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, OnConflict, Query, SelectStatement, UpdateStatement, Value},
 };
 
-use super::{Database, push::rank, schema as s, tend::requeue};
+use super::{Database, push::rank, schema as s};
 use crate::{Count, Filter, Message, Record, State, TaskId};
 
 impl Database {
@@ -57,9 +57,12 @@ impl Database {
         edited: Option<&Message>,
     ) -> Result<bool, DbErr> {
         let states = [State::Waiting, State::Dead, State::Parked, State::Cancelled, State::Expired];
-        let mut update = requeue(s::code(State::Queued));
+        let mut update = Query::update();
         // What had expired must be able to run: the expiry that it came with is over.
         update
+            .table(s::TASK)
+            .value(s::STATE, s::code(State::Queued))
+            .value(s::TOKEN, Value::String(None))
             .value(s::TURN_MS, Value::BigInt(None))
             .value(s::EXPIRES_MS, Value::BigInt(None))
             .value(s::RETRIES, 0)

@@ -43,6 +43,8 @@ impl Database {
     #[must_use]
     pub fn new(db: Db, clock: Clock) -> Self {
         let keep = Duration::from_secs(3600);
+        // A replica may not have seen the task that was just pushed.
+        let db = db.primary();
         Self { db, clock, signals: Arc::default(), gather: Arc::default(), keep }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use sea_orm::{
-    ConnectionTrait, DbErr, TransactionSession,
+    ConnectionTrait, DbBackend, DbErr, TransactionSession,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
 use throng_db::Tx;
@@ -87,7 +87,9 @@ impl Database {
         insert.on_conflict(OnConflict::new().do_nothing_on([s::SEQ]).to_owned());
         let inserted = connection.execute(&insert).await?.rows_affected();
         let mut ids: Vec<TaskId> = messages.iter().map(Message::id).collect();
-        if inserted == messages.len() as u64 {
+        // MySQL counts a row that was there as inserted.
+        let is_certain = connection.get_database_backend() != DbBackend::MySql;
+        if is_certain && inserted == messages.len() as u64 {
             return Ok(ids);
         }
         for (id, message) in ids.iter_mut().zip(messages) {

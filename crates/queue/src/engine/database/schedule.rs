@@ -33,7 +33,16 @@ impl Database {
             .columns([s::NAME, s::HOLDER, s::UNTIL_MS])
             .values_panic([role.into(), holder.into(), until_ms.into()])
             .on_conflict(OnConflict::column(s::NAME).do_nothing_on([s::NAME]).to_owned());
-        Ok(self.db.execute(&take).await?.rows_affected() == 1)
+        self.db.execute(&take).await?;
+        // MySQL counts a row that was there as affected, so that only looking tells who has it.
+        let mut look = Query::select();
+        look.column(s::HOLDER)
+            .from(s::LEASE)
+            .and_where(Expr::col(s::NAME).eq(role))
+            .and_where(Expr::col(s::UNTIL_MS).gt(now_ms));
+        let row = self.db.query_one(&look).await?;
+        let leader: Option<String> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+        Ok(leader.as_deref() == Some(holder))
     }
 
     pub(super) async fn read_schedule(&self, name: &str, now_ms: i64) -> Result<i64, DbErr> {

@@ -1,6 +1,9 @@
 //! The tables: tasks, paused queues, schedules, and the lease of the scheduler.
 
-use sea_orm::sea_query::{ColumnDef, Index, Table};
+use sea_orm::{
+    DbBackend,
+    sea_query::{ColumnDef, Index, Table},
+};
 use throng_db::{Migration, Schema};
 
 use crate::State;
@@ -71,8 +74,22 @@ fn tables(schema: &mut Schema) {
     let text = |name: &'static str| ColumnDef::new(name).string_len(191).take();
     let number = |name: &'static str| ColumnDef::new(name).big_integer().take();
     let small = |name: &'static str| ColumnDef::new(name).integer().not_null().take();
+    let is_mysql = schema.backend() == DbBackend::MySql;
+    // MySQL's TEXT ends at 64 kB.
+    let long = |name: &'static str| {
+        let mut column = ColumnDef::new(name);
+        if is_mysql { column.custom("longtext").take() } else { column.text().take() }
+    };
+    // And its text is compared without regard to case, unless it is told otherwise.
+    let table = || {
+        let mut table = Table::create();
+        if is_mysql {
+            table.character_set("utf8mb4").collate("utf8mb4_bin");
+        }
+        table
+    };
     schema.table(
-        Table::create()
+        table()
             .table(TASK)
             .col(number(SEQ).not_null().auto_increment().primary_key())
             .col(text(ID).not_null())
@@ -80,7 +97,7 @@ fn tables(schema: &mut Schema) {
             .col(text(NAME).not_null())
             .col(small(STATE))
             .col(small(RANK))
-            .col(ColumnDef::new(MESSAGE).text().not_null())
+            .col(long(MESSAGE).not_null())
             .col(text(UNIQUE_KEY))
             .col(small(AT_MOST_ONCE).default(0))
             .col(small(RETRIES).default(0))
@@ -92,8 +109,8 @@ fn tables(schema: &mut Schema) {
             .col(number(FINISHED_MS))
             .col(text(WORKER))
             .col(text(TOKEN))
-            .col(ColumnDef::new(REASON).text())
-            .col(ColumnDef::new(RESULT).text())
+            .col(long(REASON))
+            .col(long(RESULT))
             .take(),
     );
     let index = |name: &'static str| Index::create().name(name).table(TASK).take();
@@ -102,16 +119,16 @@ fn tables(schema: &mut Schema) {
     let ready = index("throng_task_ready").col(STATE).col(QUEUE).col(RANK).col(SEQ).take();
     schema.index(ready);
     schema.index(index("throng_task_turn").col(STATE).col(TURN_MS).take());
-    schema.table(Table::create().table(PAUSE).col(text(QUEUE).not_null().primary_key()).take());
+    schema.table(table().table(PAUSE).col(text(QUEUE).not_null().primary_key()).take());
     schema.table(
-        Table::create()
+        table()
             .table(SCHEDULE)
             .col(text(NAME).not_null().primary_key())
             .col(number(LAST_MS).not_null())
             .take(),
     );
     schema.table(
-        Table::create()
+        table()
             .table(LEASE)
             .col(text(NAME).not_null().primary_key())
             .col(text(HOLDER).not_null())
