@@ -29,7 +29,7 @@ impl Database {
             let tasks = self.read_claimed(&self.db, rows, &token).await?;
             return Ok(Batch { tasks, next_due_ms });
         }
-        let tx = self.db.begin().await?;
+        let tx = self.begin().await?;
         if is_due {
             tx.execute(&promote(now_ms)).await?;
         }
@@ -52,7 +52,7 @@ impl Database {
         let until_ms = self.now_ms().saturating_add(millis(by));
         let mut lost = Vec::new();
         for leases in leases.chunks(CHUNK) {
-            let tx = self.db.begin().await?;
+            let tx = self.begin().await?;
             let held = super::settle::held(&tx, leases.iter()).await?;
             let (kept, gone): (Vec<&Lease>, Vec<&Lease>) =
                 leases.iter().partition(|lease| held.contains(lease));
@@ -181,16 +181,34 @@ fn returning(mut update: UpdateStatement) -> UpdateStatement {
     update
 }
 
-/// For engines whose UPDATE returns no rows.
+/// For engines whose UPDATE returns no rows. Each queue is locked by a statement of its own, because
+/// such engines lock in a subquery more rows than it returns, and then claimers wait in circles.
 async fn select_then_update(
     connection: &impl ConnectionTrait,
     claim: &Claim<'_>,
     token: &str,
     now_ms: i64,
 ) -> Result<Vec<QueryResult>, DbErr> {
-    let rows = connection.query_all(&ready(connection, claim)).await?;
-    let seqs: Result<Vec<i64>, DbErr> = rows.iter().map(|row| row.try_get_by_index(0)).collect();
-    let seqs = seqs?;
+    let mut found: Vec<(i32, i64)> = Vec::new();
+    let mut suspects = Vec::new();
+    for queue in claim.queues {
+        let limit = claim.limit as u64;
+        let mut select = ready_of_queue(queue, s::code(State::Queued), claim.names, limit);
+        lock(connection, &mut select, true);
+        for row in connection.query_all(&select).await? {
+            found.push((row.try_get_by_index(1)?, row.try_get_by_index(0)?));
+        }
+        if claim.takes_suspect && suspects.is_empty() {
+            let mut select = ready_of_queue(queue, s::SUSPECT, claim.names, 1);
+            lock(connection, &mut select, true);
+            for row in connection.query_all(&select).await? {
+                suspects.push((row.try_get_by_index(1)?, row.try_get_by_index(0)?));
+            }
+        }
+    }
+    found.extend(suspects);
+    found.sort_unstable();
+    let seqs: Vec<i64> = found.into_iter().take(claim.limit).map(|(_, seq)| seq).collect();
     if seqs.is_empty() {
         return Ok(Vec::new());
     }

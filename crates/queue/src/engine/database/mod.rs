@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr,
+    ConnectionTrait, DbBackend, DbErr, IsolationLevel, TransactionTrait as _,
     sea_query::{LockBehavior, LockType, SelectStatement},
 };
 use throng_core::Clock;
@@ -16,7 +16,7 @@ use throng_db::{Db, Tx};
 use tokio::sync::watch;
 
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended, gather::Gather};
-use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
+use crate::{Backoff, Count, Error, Filter, Message, Record, Result, State, TaskId, backoff};
 
 mod claim;
 mod inspect;
@@ -59,6 +59,15 @@ impl Database {
         self.clock.now_ms()
     }
 
+    /// A write transaction. MySQL's own isolation locks the gaps between rows as well, in which
+    /// workers that claim and end tasks side by side meet all the time.
+    async fn begin(&self) -> Result<Tx, DbErr> {
+        if self.db.get_database_backend() == DbBackend::MySql {
+            return self.db.begin_with_config(Some(IsolationLevel::ReadCommitted), None).await;
+        }
+        self.db.begin().await
+    }
+
     fn forget_ms(&self) -> i64 {
         self.now_ms().saturating_add(millis(self.keep))
     }
@@ -85,7 +94,7 @@ impl Engine for Database {
     }
 
     async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
-        self.push_rows(messages).await.map_err(failed("push a task"))
+        steady(|| self.push_rows(messages)).await.map_err(failed("push a task"))
     }
 
     async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
@@ -93,23 +102,23 @@ impl Engine for Database {
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Batch> {
-        self.claim_rows(claim).await.map_err(failed("claim tasks"))
+        steady(|| self.claim_rows(claim)).await.map_err(failed("claim tasks"))
     }
 
     async fn extend(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
-        self.extend_rows(leases, by).await.map_err(failed("prolong leases"))
+        steady(|| self.extend_rows(leases, by)).await.map_err(failed("prolong leases"))
     }
 
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
-        self.settle_rows(ended).await.map_err(failed("record how tasks ended"))
+        steady(|| self.settle_rows(ended)).await.map_err(failed("record how tasks ended"))
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {
-        self.tend_rows(max_crashes).await.map_err(failed("tend tasks"))
+        steady(|| self.tend_rows(max_crashes)).await.map_err(failed("tend tasks"))
     }
 
     async fn unpark(&self, names: &[String]) -> Result<u64> {
-        self.unpark_rows(names).await.map_err(failed("unpark tasks"))
+        steady(|| self.unpark_rows(names)).await.map_err(failed("unpark tasks"))
     }
 
     async fn find(&self, id: &TaskId) -> Result<Option<Record>> {
@@ -125,15 +134,15 @@ impl Engine for Database {
     }
 
     async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool> {
-        self.retry_row(id, edited).await.map_err(failed("try a task again"))
+        steady(|| self.retry_row(id, edited)).await.map_err(failed("try a task again"))
     }
 
     async fn cancel(&self, id: &TaskId) -> Result<bool> {
-        self.cancel_row(id).await.map_err(failed("cancel a task"))
+        steady(|| self.cancel_row(id)).await.map_err(failed("cancel a task"))
     }
 
     async fn purge(&self, queue: &str, state: State) -> Result<u64> {
-        self.purge_rows(queue, state).await.map_err(failed("purge tasks"))
+        steady(|| self.purge_rows(queue, state)).await.map_err(failed("purge tasks"))
     }
 
     async fn pause(&self, queue: &str, is_paused: bool) -> Result<()> {
@@ -145,7 +154,7 @@ impl Engine for Database {
     }
 
     async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool> {
-        self.lead_role(role, holder, lease).await.map_err(failed("lead the schedules"))
+        steady(|| self.lead_role(role, holder, lease)).await.map_err(failed("lead the schedules"))
     }
 
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {
@@ -153,7 +162,7 @@ impl Engine for Database {
     }
 
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
-        self.fire_schedule(fire).await.map_err(failed("fire a schedule"))
+        steady(|| self.fire_schedule(fire)).await.map_err(failed("fire a schedule"))
     }
 }
 
@@ -162,6 +171,27 @@ const NAME: &str = "database";
 fn failed(doing: &'static str) -> impl FnOnce(DbErr) -> Error {
     move |source| Error::Engine { engine: NAME, doing, source: Box::new(source) }
 }
+
+/// Does it again when transactions met at the same rows and the database let one of them go: on
+/// engines with many writers that is a matter of course.
+async fn steady<T, F>(work: impl Fn() -> F + Send) -> Result<T, DbErr>
+where
+    F: Future<Output = Result<T, DbErr>> + Send,
+{
+    for attempt in 0..ATTEMPTS {
+        match work().await {
+            Err(error) if throng_db::kind(&error) == throng_db::Kind::Retry => {
+                let wait = Backoff { base: FIRST_WAIT, ..Backoff::default() };
+                tokio::time::sleep(wait.wait(attempt, backoff::dice())).await;
+            }
+            done => return done,
+        }
+    }
+    work().await
+}
+
+const ATTEMPTS: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_millis(5);
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

@@ -22,7 +22,7 @@ impl Database {
         let ids = if messages.len() <= CHUNK {
             self.insert(&self.db, messages).await?
         } else {
-            let tx = self.db.begin().await?;
+            let tx = self.begin().await?;
             let mut ids = Vec::with_capacity(messages.len());
             for chunk in messages.chunks(CHUNK) {
                 ids.extend(self.insert(&tx, chunk).await?);

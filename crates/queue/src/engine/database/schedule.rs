@@ -63,7 +63,7 @@ impl Database {
     }
 
     pub(super) async fn fire_schedule(&self, fire: &Fire<'_>) -> Result<bool, DbErr> {
-        let tx = self.db.begin().await?;
+        let tx = self.begin().await?;
         // Comparing and setting in the transaction of the push: a time fires once and is never
         // lost, whoever leads, and however often.
         let mut update = Query::update();

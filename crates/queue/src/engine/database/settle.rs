@@ -17,7 +17,7 @@ impl Database {
     pub(super) async fn settle_rows(&self, ended: &[Ended]) -> Result<Vec<bool>, DbErr> {
         let mut recorded = Vec::with_capacity(ended.len());
         for ended in ended.chunks(CHUNK) {
-            let tx = self.db.begin().await?;
+            let tx = self.begin().await?;
             let held = held(&tx, ended.iter().map(|ended| &ended.lease)).await?;
             let mut alike: HashMap<&'static str, Vec<i64>> = HashMap::new();
             for Ended { lease, verdict } in ended.iter().filter(|end| held.contains(&end.lease)) {

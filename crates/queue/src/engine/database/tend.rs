@@ -16,7 +16,7 @@ impl Database {
         let running = s::code(State::Running);
         let lost = self.turned(&self.db, running, now_ms).await?;
         if !lost.is_empty() {
-            let tx = self.db.begin().await?;
+            let tx = self.begin().await?;
             let lost = self.turned(&tx, running, now_ms).await?;
             let mut bury = self.finish(State::Dead, None);
             bury.value(
