@@ -2,7 +2,9 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use sea_orm::{DbBackend, DbErr, Statement, TransactionError};
+use sea_orm::{
+    AccessMode, DbBackend, DbErr, IsolationLevel, Statement, TransactionError, TransactionTrait,
+};
 use throng_core::{Clock, EngineUrl};
 use tokio::sync::Notify;
 
@@ -229,6 +231,25 @@ impl Db {
     {
         let tx = self.begin().await.map_err(TransactionError::Connection)?;
         tx.run_async(work).await
+    }
+
+    /// Like SeaORM's `transaction_with_config`, for an async closure.
+    ///
+    /// # Errors
+    /// Those of the closure, of BEGIN and of COMMIT.
+    pub async fn transaction_with_config_async<F, T, E>(
+        &self,
+        work: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c Tx) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let tx = self.begin_with_config(isolation_level, access_mode).await;
+        tx.map_err(TransactionError::Connection)?.run_async(work).await
     }
 
     /// Asks the database for an answer.

@@ -65,6 +65,8 @@ mod metrics;
 mod migrate;
 pub mod outbox;
 mod pool;
+#[cfg(feature = "postgres")]
+mod promote;
 mod raw;
 mod send;
 mod session;
@@ -82,6 +84,8 @@ pub use db::{Db, Reader};
 pub use error::{Error, Kind, Result, kind};
 pub use fleet::is_read_only;
 pub use migrate::{Applied, Migration, Schema};
+#[cfg(feature = "postgres")]
+pub use promote::{Promoted, promote};
 pub use raw::{Driver, Raw};
 pub use status::{Server, Status};
 pub use stream::Rows;

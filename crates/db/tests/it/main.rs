@@ -3,12 +3,14 @@
 
 mod classifier;
 mod durability;
-#[cfg(feature = "mysql")]
+#[cfg(feature = "postgres")]
+mod guarantees;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
 mod mariadb;
 mod migrations;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "postgres")]
 mod servers;
 mod sqlite;

@@ -1,8 +1,20 @@
 //! The MariaDB engine on a real primary with a replica.
 
+use std::time::Duration;
+
 use throng_db::{Db, conformance};
 
-use crate::servers::{self, mariadb::MariaDb};
+use crate::{
+    postgres::{make_table, read, settle, wait_until, write},
+    servers::{self, mariadb::MariaDb},
+};
+
+async fn open(cluster: &MariaDb, options: &str) -> Db {
+    let db = Db::open(&cluster.url(options)).await.unwrap();
+    make_table(&db).await;
+    settle(&db).await;
+    db
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_conforms_on_a_primary_with_a_replica() {
@@ -10,6 +22,46 @@ async fn it_conforms_on_a_primary_with_a_replica() {
     let db = Db::open(&cluster.url("")).await.unwrap();
     conformance::exercise(&db).await;
     conformance::exercise(&db.visitor(None)).await;
-    println!("{:#?}", db.status());
     db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_visitor_never_misses_what_he_has_written() {
+    let Some(cluster) = MariaDb::start(1) else { return servers::skip("no MariaDB") };
+    let db = open(&cluster, "?max_lag=5m").await;
+    cluster.pause_replay(1);
+    let writes = db.visitor(None);
+    write(&writes, 7).await.unwrap();
+    let token = writes.token().await;
+    let next = db.visitor(token);
+    assert_eq!(read(&next).await.unwrap(), 7, "in his next request");
+    assert!(next.routes().contains("behind 1"), "{}", next.routes());
+    assert_eq!(read(&db.visitor(None)).await.unwrap(), 0, "a stranger reads from the replica");
+    cluster.resume_replay(1);
+    wait_until("the replica serves him again", async || {
+        let later = db.visitor(token);
+        assert_eq!(read(&later).await.unwrap(), 7);
+        later.routes().contains("fresh")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_that_lags_serves_nobody_until_it_has_caught_up() {
+    let Some(cluster) = MariaDb::start(1) else { return servers::skip("no MariaDB") };
+    let db = open(&cluster, "?max_lag=1s").await;
+    cluster.pause_replay(1);
+    let mut v = 10;
+    let away = wait_until("it is sent away", async || {
+        v += 1;
+        write(&db.primary(), v).await.unwrap();
+        !db.status().servers[1].serves_reads
+    })
+    .await;
+    assert!(away < Duration::from_millis(1_800), "1 s of lag and 0.5 s to notice: {away:?}");
+    assert_eq!(read(&db.visitor(None)).await.unwrap(), v, "the primary serves everybody");
+    cluster.resume_replay(1);
+    wait_until("it has caught up", async || db.status().servers[1].behind == 0).await;
+    let back = wait_until("it is back", async || db.status().servers[1].serves_reads).await;
+    assert!(back < Duration::from_secs(1), "{back:?}");
 }

@@ -81,7 +81,8 @@ impl MariaDb {
         if is_root() {
             install.arg("--user=root");
         }
-        output(&mut install);
+        // Two that run at once would take each other's temporary tables.
+        output(install.env("TMPDIR", self.folder.path()));
         let port = free_port();
         let mut server = Command::new(find("mariadbd", &["/usr/sbin"]).unwrap());
         server.arg("--no-defaults").arg(format!("--datadir={}", data.display()));

@@ -1,6 +1,8 @@
 //! Private clusters of real servers, started and stopped by the tests that use them.
 
+#[cfg(feature = "mysql")]
 pub(crate) mod mariadb;
+#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 
 use std::{

@@ -89,12 +89,20 @@ impl Postgres {
         let pid = self.pid(at);
         let mut all = children(pid);
         all.insert(0, pid);
-        all.into_iter().for_each(|pid| signal_if_there(pid, "KILL"));
+        all.iter().for_each(|pid| signal_if_there(*pid, "KILL"));
+        // A server that starts while a process of the old one lives would refuse to.
+        while all.iter().any(|pid| is_alive(*pid)) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Starts a server that was killed.
     pub(crate) fn restart(&self, at: usize) {
+        // What a crash leaves behind names a process that may not have been buried yet.
         let _ = fs::remove_file(self.servers[at].data.join("postmaster.pid"));
+        let socket = self.folder.path().join(format!(".s.PGSQL.{}", self.servers[at].port));
+        let _ = fs::remove_file(socket.with_extension(format!("{}.lock", self.servers[at].port)));
+        let _ = fs::remove_file(socket);
         self.pg_ctl(at, &["-w", "start"]);
     }
 
@@ -132,7 +140,7 @@ impl Postgres {
                 "port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{socket}'\n\
                  wal_level=logical\nmax_wal_senders=20\nmax_replication_slots=20\n\
                  max_connections=200\nshared_buffers=64MB\nwal_keep_size=512MB\n\
-                 wal_retrieve_retry_interval=100ms\nhot_standby_feedback=on\n"
+                 wal_retrieve_retry_interval=100ms\nhot_standby_feedback=on\nfsync=off\n"
             ),
         );
         self.servers.push(Server { port, data });
@@ -192,6 +200,12 @@ impl Drop for Postgres {
 fn append(path: &Path, text: &str) {
     let old = fs::read_to_string(path).unwrap();
     fs::write(path, old + text).unwrap();
+}
+
+/// Whether a process is there and not only waits for its parent to notice its end.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
 fn signal_if_there(pid: u32, name: &str) {
