@@ -20,7 +20,7 @@ use crate::{
     },
     views::{
         browse::{self as view, Days},
-        cards::Standing,
+        cards::{self, Standing},
         encode, event,
         event::Offer,
         talk, words,
@@ -169,7 +169,8 @@ pub(super) async fn page(
     problems: &Problems,
 ) -> Result<Markup> {
     let cx = &guest.cx;
-    let shown = shown(cx, id, &guest.today()).await?;
+    let mut shown = shown(cx, id, &guest.today()).await?;
+    shown.offer = shown.offer.with(seats::of(&cx.db, id).await?.as_ref());
     if shown.offer.standing == Standing::Draft && !may_edit(guest, shown.owner_id) {
         return Err(no_such_event());
     }
@@ -192,7 +193,7 @@ pub(super) async fn page(
     Ok(frame.described(&shown.offer.name, &shown.summary, body))
 }
 
-/// What an event's page shows to everyone, drawn already.
+/// What an event's page shows to everyone, drawn already. Seats are not part of it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Shown {
     offer: Offer,
@@ -220,23 +221,38 @@ fn key(id: i64) -> String {
 
 async fn draw(cx: Ctx, id: i64, today: String) -> Result<Shown> {
     let event = store::find(&cx.db, id).await?.ok_or_else(no_such_event)?;
-    let seats = seats::of(&cx.db, id).await?;
     let organiser = match event.organiser_id {
         Some(id) => organisers::find(&cx.db, id).await?,
         None => None,
     };
-    let offer = Offer::of(&event, seats.as_ref(), &today);
+    let offer = Offer::of(&event, &today);
     let facts = event::facts(&event, organiser.as_ref(), offer.standing).into_string();
     let talk = talk_of(&cx, id, None).await?;
-    let filter = Filter { topic: Some(event.topic.clone()), ..Filter::default() };
-    let near = store::browse(&cx.db, &filter, When::From(&today), None, NEAR + 1).await?;
-    let near = near.items.into_iter().filter(|other| other.id != id).take(NEAR as usize).collect();
-    let near = with_seats(&cx, near).await?;
-    let more = event::more(&event.topic, &near, &today).into_string();
-    let place = crate::views::cards::place(&event);
+    let near = near(&cx, &event.topic, today).await?;
+    let others = near.iter().filter(|(other, _)| *other != id).take(NEAR);
+    let more = event::more(&event.topic, others.map(|(_, card)| card.as_str())).into_string();
+    let place = cards::place(&event);
     let summary = format!("{}, {place}", words::days(&event.starts_on, &event.ends_on));
     let owner_id = organiser.and_then(|organiser| organiser.owner_id);
     Ok(Shown { offer, owner_id, summary, facts, talk, more })
+}
+
+/// The next events of a topic as cards, with one to spare for the event that asks.
+async fn near(cx: &Ctx, topic: &str, today: String) -> Result<Vec<(i64, String)>> {
+    let (mine, topic) = (cx.clone(), topic.to_owned());
+    let load = {
+        let topic = topic.clone();
+        async move || -> Result<Vec<(i64, String)>> {
+            let filter = Filter { topic: Some(topic), ..Filter::default() };
+            let when = When::From(&today);
+            let page = store::browse(&mine.db, &filter, when, None, NEAR as u64 + 1).await?;
+            let drawn = with_seats(&mine, page.items).await?.into_iter().map(|(event, seats)| {
+                (event.id, cards::card(&event, seats.as_ref(), &today).into_string())
+            });
+            Ok(drawn.collect())
+        }
+    };
+    Ok(cx.cache.fetch(&format!("near/{topic}"), Life::of(KEEP), load).await?)
 }
 
 /// A page of an event's discussion: the newest, or those before an id.
@@ -311,11 +327,12 @@ async fn choices(cx: &Ctx, kind: Kind) -> Result<Vec<facets::Model>> {
     Ok(choices)
 }
 
-const KEEP: Duration = Duration::from_secs(2);
-const GRACE: Duration = Duration::from_secs(8);
+/// Every write in this process, or through a shared cache, ends it sooner.
+const KEEP: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(30);
 const PAGE: u64 = 25;
 const COMMENTS: u64 = 20;
-const NEAR: u64 = 4;
+const NEAR: usize = 4;
 const CHOICES: u64 = 200;
 const MOST_QUERY: usize = 100;
 /// Sorts after every day that an event can have.

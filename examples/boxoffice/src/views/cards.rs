@@ -22,17 +22,24 @@ pub(crate) enum Standing {
 impl Standing {
     /// How `event` stands on `today`, `YYYY-MM-DD`.
     pub(crate) fn of(event: &Event, seats: Option<&Seats>, today: &str) -> Self {
-        match (event.status, seats) {
-            (Status::Draft, _) => Self::Draft,
-            (Status::Cancelled, _) => Self::Cancelled,
-            _ if event.ends_on.as_str() < today => Self::Over,
-            (_, None) => Self::Listed,
-            (_, Some(seats)) if seats.capacity == 0 => Self::Listed,
-            (_, Some(seats)) => match seats.free() {
+        let standing = match event.status {
+            Status::Draft => Self::Draft,
+            Status::Cancelled => Self::Cancelled,
+            Status::Published if event.is_over(today) => Self::Over,
+            Status::Published => Self::Listed,
+        };
+        standing.with(seats)
+    }
+
+    /// How an event stands that is known to stand so without its seats.
+    pub(crate) fn with(self, seats: Option<&Seats>) -> Self {
+        match (self, seats) {
+            (Self::Listed, Some(seats)) if seats.capacity > 0 => match seats.free() {
                 ..=0 => Self::SoldOut,
                 left if left <= 10 => Self::Last(left),
                 _ => Self::Open,
             },
+            _ => self,
         }
     }
 

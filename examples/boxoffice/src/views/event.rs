@@ -77,7 +77,8 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    pub(crate) fn of(event: &Event, seats: Option<&Seats>, today: &str) -> Self {
+    /// The offer of `event`, without its seats.
+    pub(crate) fn of(event: &Event, today: &str) -> Self {
         Self {
             id: event.id,
             name: event.name.clone(),
@@ -85,9 +86,19 @@ impl Offer {
             url: event.url.clone(),
             price_cents: event.price_cents,
             currency: event.currency.clone(),
-            standing: Standing::of(event, seats, today),
+            standing: Standing::of(event, None, today),
+            free: 0,
+            capacity: 0,
+        }
+    }
+
+    /// The offer as it is now: seats change with every buyer.
+    pub(crate) fn with(self, seats: Option<&Seats>) -> Self {
+        Self {
+            standing: self.standing.with(seats),
             free: seats.map_or(0, Seats::free),
             capacity: seats.map_or(0, |seats| seats.capacity),
+            ..self
         }
     }
 
@@ -210,18 +221,17 @@ impl Gauge {
     }
 }
 
-/// Other events of the same topic.
-pub(crate) fn more(topic: &str, events: &[(Event, Option<Seats>)], today: &str) -> Markup {
+/// Other events of the same topic, each drawn already.
+pub(crate) fn more<'a>(topic: &str, cards: impl Iterator<Item = &'a str>) -> Markup {
+    let mut cards = cards.peekable();
     html! {
-        @if !events.is_empty() {
+        @if cards.peek().is_some() {
             section.section.noprint aria-labelledby="more" {
                 div.row.apart {
                     h2 #more { "More " (cards::topic(topic)) " events" }
                     a href={ "/events?topic=" (super::encode(topic)) } { "See all" }
                 }
-                ul.cards role="list" {
-                    @for (event, seats) in events { (cards::card(event, seats.as_ref(), today)) }
-                }
+                ul.cards role="list" { @for card in cards { (PreEscaped(card)) } }
             }
         }
     }

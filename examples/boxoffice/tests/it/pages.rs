@@ -1,6 +1,6 @@
 //! Every page answers whom it should, in the site's look, and refuses the rest.
 
-use boxoffice::models::events::Form;
+use boxoffice::{models::events::Form, purchase::Want};
 use throng::web::{Body, Method, Request};
 
 use crate::{
@@ -238,4 +238,17 @@ async fn colours_are_kept_in_a_cookie_and_lead_nowhere_else() {
     assert_eq!(site.get("/theme?set=x&back=https://evil.example").await.header("location"), "/");
     assert!(!site.get("/about").await.text().contains("data-theme"));
     finish(site).await;
+}
+
+#[tokio::test]
+async fn a_kept_page_shows_the_seats_that_another_process_sold() {
+    let house = House::open().await;
+    let event = house.sale(20, "").await;
+    let buyer = house.user("buyer").await;
+    let show = format!("/events/{}", event.id);
+    assert!(house.site.get(&show).await.text().contains("20 seats of 20 left"));
+    let want = Want { event_id: event.id, user_id: buyer.id, quantity: 2 };
+    house.desk().hold(want).await.unwrap();
+    assert!(house.site.get(&show).await.text().contains("18 seats of 20 left"));
+    finish(house.site).await;
 }
