@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 something failed while running, 2 wrong usage or config, nothing started.
 
 mod config;
+#[cfg(feature = "edge")]
+mod edge;
 mod migrate;
 mod own;
 mod print;
@@ -78,6 +80,8 @@ fn dispatch(app: App, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     }
     match name {
         "config" => config::run(matches, load),
+        #[cfg(feature = "edge")]
+        "edge" => edge::run(&load()?, matches),
         "migrate" => migrate::run(app, load()?, matches),
         "task" => task::run(app, load()?, matches),
         _ => own::run(app, load()?, name, matches),

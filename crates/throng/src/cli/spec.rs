@@ -63,6 +63,10 @@ pub(super) fn of(app: &App) -> Command {
             )),
     );
     command = command.subcommand(task::spec(name));
+    #[cfg(feature = "edge")]
+    {
+        command = command.subcommand(super::edge::spec(name));
+    }
     for own in &app.commands {
         command = command.subcommand(own.spec.clone());
     }

@@ -7,6 +7,8 @@ mod assets;
 mod cli;
 mod config;
 mod csrf;
+#[cfg(feature = "edge")]
+mod edge;
 mod errors;
 mod limits;
 mod pages;
