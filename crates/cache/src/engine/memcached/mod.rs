@@ -31,8 +31,8 @@ use crate::{
     engine::{Claim, Engine, Item, Lease, Span},
 };
 
-/// A fleet of memcached servers, version 1.6 or newer.
-#[derive(Debug)]
+/// A fleet of memcached servers, version 1.6 or newer. Clones share its connections.
+#[derive(Clone, Debug)]
 pub struct Memcached {
     fleet: Arc<Fleet>,
     keys: Keys,
@@ -45,7 +45,7 @@ impl Memcached {
     /// that a server that is down does not keep a site from starting.
     ///
     /// Options: `ring` (needed with more than one server), `weights` (`1,2,…`), `timeout` (of a
-    /// reply, 250ms), `retry` (of a dead server, 2s), `gutter` (the longest life of what lands on
+    /// reply, 250ms), `retry` (of a dead server, 2s), `gutter` (the longest ttl of what lands on
     /// another server meanwhile, 60s), `max_item_bytes` (1048576), `keys` (`hash` or `refuse`),
     /// `prefix`, and `version`, which makes keys Django's `prefix:version:key`.
     ///
@@ -96,10 +96,9 @@ impl Memcached {
         }
         let wire = self.keys.wire(key)?;
         let command = |route: Route| {
-            let mut whole = span.fresh.saturating_add(span.stale);
-            if route.is_gutter {
-                whole = whole.min(self.gutter);
-            }
+            // Of what is fresh, for the time in which it is stale tells readers that it is due.
+            let fresh = if route.is_gutter { span.fresh.min(self.gutter) } else { span.fresh };
+            let whole = fresh.saturating_add(span.stale);
             let mut command = BytesMut::with_capacity(wire.len() + item.bytes.len() + 64);
             // Zero seconds would mean for ever; what lives for no time ends at once.
             let ttl = if whole.is_zero() { "-1".to_owned() } else { ttl(whole).to_string() };
