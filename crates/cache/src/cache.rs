@@ -198,13 +198,14 @@ impl Core {
     }
 
     async fn set<T: Cacheable>(&self, key: &str, value: &T, life: &Life) -> Result<bool> {
+        self.check_life(key, life)?;
         let json = value::encode(key, value)?;
         let tags = self.tags(life.tags()?).await?;
         let times = life.times(&self.config, is_empty(&json));
         let mut entry = self.entry(value::hold(value.clone()), times, json.len());
         entry.version = life.version;
         if let Some(far) = &self.far {
-            let item = self.seal(json, times, &tags, life.version, 0);
+            let item = self.seal(&entry.value, json, times, &tags, life.version, 0);
             let span = Span { fresh: times.ttl, stale: times.grace };
             let stored = match life.version {
                 None => far.set(key, item, span).await.map(|()| true),

@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    Cacheable, Config, Engine, Result, Stats,
-    engine::{Item, Span},
+    Cacheable, Config, Engine, Error, Life, Result, Stats,
+    engine::{Item, Span, Values},
     life::Times,
     metrics::Meters,
+    python::{self, Decoded},
     sealed::Sealed,
     store::{Entry, Store, Tag, millis},
     tags::Tags,
@@ -54,14 +55,22 @@ impl Core {
         entry.early_from_ms = entry.fresh_until_ms;
     }
 
+    /// The value as the engine stores it.
     pub(crate) fn seal(
         &self,
+        value: &Value,
         json: Vec<u8>,
         times: Times,
         tags: &[Tag],
         version: Option<i64>,
         load_ms: u32,
     ) -> Item {
+        if self.writes_python() {
+            return match (value.bytes(), serde_json::from_slice(&json)) {
+                (None, Ok(json)) => python::from_json(json),
+                (bytes, _) => python::from_bytes(bytes.unwrap_or(&json)),
+            };
+        }
         let sealed = Sealed {
             fresh_until_ms: self.config.clock.now_ms().saturating_add(millis(times.ttl)),
             version,
@@ -75,6 +84,9 @@ impl Core {
     /// Reads what the engine gave. `None` when it is not a `T` of ours or a tag has expired it: then
     /// it is as good as missing.
     pub(crate) async fn copy<T: Cacheable>(&self, key: &str, item: Item) -> Option<FarCopy> {
+        if self.writes_python() {
+            return self.copy_python::<T>(key, &item);
+        }
         let sealed = Sealed::open(item.bytes)?;
         let value: T = match value::decode(key, &sealed.json) {
             Ok(value) => value,
@@ -98,6 +110,57 @@ impl Core {
         entry.tags = tags;
         self.soften(&mut entry);
         Some(FarCopy { entry, is_fresh: left_ms > 0 })
+    }
+
+    /// Reads what a Python client, or this cache for one, wrote.
+    fn copy_python<T: Cacheable>(&self, key: &str, item: &Item) -> Option<FarCopy> {
+        let held = match python::read(item) {
+            Ok(Decoded::Bytes(bytes)) => {
+                let text = String::from_utf8(bytes.clone()).ok();
+                let held = value::hold(bytes);
+                let as_bytes = value::read::<T>(key, &held);
+                // Bytes that nobody says are text may be asked for as text.
+                as_bytes.or_else(|error| {
+                    let text = text.ok_or(error)?;
+                    value::read::<T>(key, &value::hold(text))
+                })
+            }
+            Ok(Decoded::Json(json)) => {
+                // pylibmc writes True as the number 1, and reads it back so too.
+                let bit = json.as_u64().filter(|number| *number <= 1);
+                let read = serde_json::from_value(json).or_else(|error| match bit {
+                    Some(bit) => serde_json::from_value((bit == 1).into()),
+                    None => Err(error),
+                });
+                read.map_err(|error| Error::value("read", key, error))
+            }
+            Err(reason) => Err(Error::value("read", key, reason)),
+        };
+        let value = match held {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::warn!(key, %error, "the shared value of `{key}` is of another shape");
+                return None;
+            }
+        };
+        let near = Duration::from_millis(self.config.near_ms);
+        let times = Times { ttl: near, grace: near, fail_safe: Duration::ZERO };
+        let entry = self.entry(value::hold(value), times, item.bytes.len());
+        Some(FarCopy { entry, is_fresh: true })
+    }
+
+    /// Whether values are written for Python's clients.
+    fn writes_python(&self) -> bool {
+        self.far.as_ref().is_some_and(|far| far.values() == Values::Python)
+    }
+
+    /// Refuses what values for Python's clients have no place for.
+    pub(crate) fn check_life(&self, key: &str, life: &Life) -> Result<()> {
+        if self.writes_python() && (life.version.is_some() || !life.tags.is_empty()) {
+            let reason = "values for Python's clients have no place for versions and tags";
+            return Err(Error::value("store", key, reason));
+        }
+        Ok(())
     }
 
     pub(crate) fn version(&self, item: &Item) -> Option<i64> {

@@ -327,6 +327,7 @@ impl Flight {
         L: Future<Output = Result<T, E>> + Send,
     {
         let core = &self.core;
+        core.check_life(&self.key, &self.life)?;
         // As of before the load: a tag that is expired meanwhile expires what is being loaded.
         let tags = core.tags(self.life.tags()?).await;
         let limit = Duration::from_millis(core.config.load_timeout_ms);
@@ -362,7 +363,8 @@ impl Flight {
         let ahead_ms = (entry.load_ms as f64 * core.config.early * EARLIEST) as i64;
         entry.early_from_ms = entry.fresh_until_ms.saturating_sub(ahead_ms);
         let load_ms = u32::try_from(entry.load_ms).unwrap_or(u32::MAX);
-        let seal = |tags: &_| core.seal(json, times, tags, self.life.version, load_ms);
+        let (held, version) = (&entry.value, self.life.version);
+        let seal = |tags: &_| core.seal(held, json, times, tags, version, load_ms);
         let item = tags.as_ref().ok().map(|tags| seal(tags));
         entry.tags = tags.unwrap_or_default();
         Loaded { entry, item, span: Span { fresh: times.ttl, stale: times.grace } }

@@ -49,6 +49,8 @@ mod error;
 mod fetch;
 mod life;
 mod metrics;
+mod pickle;
+mod python;
 mod sealed;
 mod store;
 mod tags;

@@ -17,6 +17,9 @@ pub(crate) type Value = Arc<dyn Held>;
 pub(crate) trait Held: Any + Send + Sync {
     /// The value as JSON, for who asks for it as another type.
     fn json(&self) -> serde_json::Result<Vec<u8>>;
+
+    /// The value itself, when it is bytes.
+    fn bytes(&self) -> Option<&[u8]>;
 }
 
 struct Typed<T>(T);
@@ -24,6 +27,11 @@ struct Typed<T>(T);
 impl<T: Cacheable> Held for Typed<T> {
     fn json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&self.0)
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        let value: &dyn Any = &self.0;
+        value.downcast_ref::<Vec<u8>>().map(Vec::as_slice)
     }
 }
 

@@ -26,6 +26,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether other processes can be on it.
     fn is_shared(&self) -> bool;
 
+    /// How values are written. Defaults to [`Values::Sealed`].
+    fn values(&self) -> Values {
+        Values::Sealed
+    }
+
     /// What is under each key, fresh or stale, in the order of the keys.
     async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Item>>>;
 
@@ -67,6 +72,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Adds to a counter that is there, and tells the sum; `None` when it is not there. Below zero
     /// a counter stays at zero.
     async fn add(&self, key: &str, by: i64) -> Result<Option<i64>>;
+}
+
+/// How the cache writes values to an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Values {
+    /// As JSON behind a header that holds version, tags and the end of the ttl.
+    #[default]
+    Sealed,
+    /// As pylibmc, pymemcache, python-memcached and Django's backends read and write them. There is
+    /// no place for versions and tags, and a value in its grace looks like a fresh one.
+    Python,
 }
 
 /// What an engine stores: bytes, and the client flags that say what they are.

@@ -3,6 +3,7 @@
 mod fetch;
 mod memcached;
 mod plain;
+mod python;
 mod servers;
 
 use std::time::Duration;

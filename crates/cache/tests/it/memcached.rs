@@ -22,6 +22,12 @@ async fn memcached_conforms_on_every_ring() {
             conformance::exercise(engine, config, ring.name(), tokio::time::sleep).await.unwrap();
         });
     }
+    let url = servers.url("ring=ketama&values=python&prefix=python:");
+    let engine = Memcached::open(&EngineUrl::parse(&url).unwrap(), &Clock::system()).unwrap();
+    suites.spawn(async move {
+        let config = Config { near_ms: 100, ..Config::default() };
+        conformance::exercise(engine, config, "p", tokio::time::sleep).await.unwrap();
+    });
     suites.join_all().await;
 }
 

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     Error, Result,
-    engine::{Claim, Engine, Item, Lease, Span},
+    engine::{Claim, Engine, Item, Lease, Span, Values},
 };
 
 /// A fleet of memcached servers, version 1.6 or newer. Clones share its connections.
@@ -38,6 +38,7 @@ pub struct Memcached {
     keys: Keys,
     max_item_bytes: usize,
     gutter: Duration,
+    values: Values,
 }
 
 impl Memcached {
@@ -47,7 +48,8 @@ impl Memcached {
     /// Options: `ring` (needed with more than one server), `weights` (`1,2,…`), `timeout` (of a
     /// reply, 250ms), `retry` (of a dead server, 2s), `gutter` (the longest ttl of what lands on
     /// another server meanwhile, 60s), `max_item_bytes` (1048576), `keys` (`hash` or `refuse`),
-    /// `prefix`, and `version`, which makes keys Django's `prefix:version:key`.
+    /// `values` (`sealed`, or `python` for what Python's clients read and write), `prefix`, and
+    /// `version`, which makes keys Django's `prefix:version:key`.
     ///
     /// # Errors
     /// [`Error::Url`].
@@ -60,6 +62,7 @@ impl Memcached {
         let gutter = options.take("gutter")?.unwrap_or(Duration::from_secs(60));
         let max_item_bytes = options.take::<u32>("max_item_bytes")?.unwrap_or(1 << 20);
         let odd: Option<String> = options.take("keys")?;
+        let values: Option<String> = options.take("values")?;
         let prefix = options.take("prefix")?.unwrap_or_default();
         let version = options.take("version")?;
         options.finish()?;
@@ -68,13 +71,20 @@ impl Memcached {
             Some("refuse") => OddKeys::Refuse,
             Some(_) => return Err(url.fault("option `keys`", "it is `hash` or `refuse`").into()),
         };
+        let values = match values.as_deref() {
+            None | Some("sealed") => Values::Sealed,
+            Some("python") => Values::Python,
+            Some(_) => {
+                return Err(url.fault("option `values`", "it is `sealed` or `python`").into());
+            }
+        };
         if !matches!(url.path(), "" | "/") {
             return Err(url.fault("path", "memcached has none").into());
         }
         let ring = read_ring(url, ring.as_deref(), weights.as_deref())?;
         let fleet = Fleet::new(ring, timeout, retry, clock);
         let max_item_bytes = usize::try_from(max_item_bytes).unwrap_or(usize::MAX);
-        Ok(Self { fleet, keys: Keys { odd, prefix, version }, max_item_bytes, gutter })
+        Ok(Self { fleet, keys: Keys { odd, prefix, version }, max_item_bytes, gutter, values })
     }
 
     /// The server that owns `key` at this moment, as `host:port`; `None` when none does.
@@ -126,6 +136,45 @@ impl Memcached {
     }
 }
 
+/// Leases on missing keys that Python's clients read: a key beside them, which `add` gives to one.
+impl Memcached {
+    async fn claim_aside(&self, key: &str, lease: Duration) -> Result<Claim> {
+        let beside = Item { bytes: Bytes::from_static(b"1"), flags: 0 };
+        let span = Span { fresh: lease, stale: Duration::ZERO };
+        let Reply::Done(flags) = self.store(&side(key), &beside, span, " ME c").await? else {
+            return Ok(Claim::Missing(None));
+        };
+        // Between the look and the lease another may have filled the key.
+        match self.tell(key, "mg", "v f c", true).await? {
+            Reply::Value(bytes, found) => {
+                self.end_aside(key, Lease(flags.cas | ASIDE)).await?;
+                Ok(Claim::Fresh(Item { bytes, flags: found.client_flags }))
+            }
+            _ => Ok(Claim::Missing(Some(Lease(flags.cas | ASIDE)))),
+        }
+    }
+
+    async fn fill_aside(&self, key: &str, lease: Lease, item: Item, span: Span) -> Result<bool> {
+        // `add` first: when the lease goes, whoever looks next must find the value. It is taken
+        // back if the lease was void, which a deletion makes it.
+        let Reply::Done(stored) = self.store(key, &item, span, " ME c").await? else {
+            self.end_aside(key, lease).await?;
+            return Ok(false);
+        };
+        if self.end_aside(key, lease).await? {
+            return Ok(true);
+        }
+        self.tell(key, "md", &format!("C{}", stored.cas), true).await?;
+        Ok(false)
+    }
+
+    /// Ends the lease; tells whether it still counted.
+    async fn end_aside(&self, key: &str, lease: Lease) -> Result<bool> {
+        let ended = self.tell(&side(key), "md", &format!("C{}", lease.0 & !ASIDE), true).await?;
+        Ok(matches!(ended, Reply::Done(_)))
+    }
+}
+
 #[async_trait]
 impl Engine for Memcached {
     fn name(&self) -> &'static str {
@@ -136,12 +185,18 @@ impl Engine for Memcached {
         true
     }
 
+    fn values(&self) -> Values {
+        self.values
+    }
+
     async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Item>>> {
         let wire = keys.iter().map(|key| self.keys.wire(key)).collect::<Result<Vec<_>>>()?;
         let found = self.fleet.get(&wire).await?;
         let item = |(flags, bytes): (u32, Bytes)| {
-            // A key that somebody is loading holds an empty item without flags.
-            (flags != 0 || !bytes.is_empty()).then_some(Item { bytes, flags })
+            // A key that somebody is loading holds an empty item without flags; for Python's
+            // clients there are none, and such an item is a value of no bytes.
+            let is_held = flags == 0 && bytes.is_empty() && self.values == Values::Sealed;
+            (!is_held).then_some(Item { bytes, flags })
         };
         Ok(found.into_iter().map(|found| found.and_then(item)).collect())
     }
@@ -185,6 +240,9 @@ impl Engine for Memcached {
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
+        if self.values == Values::Python {
+            self.tell(&side(key), "md", "", true).await?;
+        }
         match self.tell(key, "md", "", true).await? {
             Reply::Done(_) => Ok(true),
             Reply::NotFound => Ok(false),
@@ -194,16 +252,21 @@ impl Engine for Memcached {
 
     async fn claim(&self, key: &str, stale: Duration, lease: Duration) -> Result<Claim> {
         let (stale_s, lease_s) = (ttl(stale), ttl(lease));
-        let flags = match stale_s {
-            0 => format!("v f t c N{lease_s}"),
-            _ => format!("v f t c N{lease_s} R{stale_s}"),
-        };
+        let mut flags = "v f t c".to_owned();
+        if stale_s > 0 {
+            flags.push_str(&format!(" R{stale_s}"));
+        }
+        // A Python client would take the placeholder for a value.
+        if self.values == Values::Sealed {
+            flags.push_str(&format!(" N{lease_s}"));
+        }
         let (bytes, flags) = match self.tell(key, "mg", &flags, false).await? {
             Reply::Value(bytes, flags) => (bytes, flags),
+            Reply::Missing => return self.claim_aside(key, lease).await,
             other => return Err(unexpected("read", other)),
         };
         let won = flags.won.then_some(Lease(flags.cas));
-        if is_placeholder(&bytes, &flags) {
+        if self.values == Values::Sealed && is_placeholder(&bytes, &flags) {
             return Ok(Claim::Missing(won));
         }
         let is_due = flags.ttl_s.is_some_and(|left_s| left_s < stale_s);
@@ -216,6 +279,9 @@ impl Engine for Memcached {
     }
 
     async fn fill(&self, key: &str, lease: Lease, item: Item, span: Span) -> Result<bool> {
+        if lease.0 & ASIDE != 0 {
+            return self.fill_aside(key, lease, item, span).await;
+        }
         match self.store(key, &item, span, &format!(" C{}", lease.0)).await? {
             Reply::Done(_) => Ok(true),
             Reply::Exists | Reply::NotFound | Reply::NotStored => Ok(false),
@@ -224,6 +290,9 @@ impl Engine for Memcached {
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<()> {
+        if lease.0 & ASIDE != 0 {
+            return self.end_aside(key, lease).await.map(drop);
+        }
         let Reply::Value(bytes, flags) = self.tell(key, "mg", "v f c", true).await? else {
             return Ok(());
         };
@@ -284,6 +353,11 @@ fn read_ring(url: &EngineUrl, ring: Option<&str>, weights: Option<&str>) -> Resu
         .map_err(|error| url.fault("host list", error.to_string()))
 }
 
+/// The key beside a key, which is on the same server or not, as the ring has it.
+fn side(key: &str) -> String {
+    format!("{key}.lease")
+}
+
 /// A key that is being loaded and has no value yet: empty, without flags, and taken or just won.
 fn is_placeholder(bytes: &Bytes, flags: &Flags) -> bool {
     bytes.is_empty() && flags.client_flags == 0 && (flags.won || flags.is_taken)
@@ -316,3 +390,5 @@ struct Unexpected(String);
 const LONG_FLAG: u32 = 4;
 const MAX_RELATIVE_S: u64 = 30 * 86_400;
 const MAX_ATTEMPTS: u32 = 16;
+/// Marks a lease that is a key beside the key. A CAS counts up from one and never gets there.
+const ASIDE: u64 = 1 << 63;

@@ -1,0 +1,63 @@
+"""The real Python clients: one JSON command a line in, one JSON answer a line out.
+
+Bytes travel as {"bytes": "hex"}; everything else is itself.
+"""
+
+import json
+import sys
+
+import django
+from django.conf import settings
+
+settings.configure()
+django.setup()
+
+import memcache
+import pylibmc
+from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
+from pymemcache import serde
+from pymemcache.client.hash import HashClient
+
+
+def pylibmc_client(behaviors):
+    return lambda servers: pylibmc.Client(servers, behaviors=behaviors)
+
+
+def pymemcache_client(servers):
+    pairs = [(host, int(port)) for host, port in (server.split(":") for server in servers)]
+    return HashClient(pairs, serde=serde.pickle_serde)
+
+
+CLIENTS = {
+    "modula": pylibmc_client({}),
+    "ketama": pylibmc_client({"ketama": True}),
+    "ketama-md5": pylibmc_client({"ketama": True, "hash": "md5"}),
+    "ketama-weighted": pylibmc_client({"ketama_weighted": True}),
+    "rendezvous": pymemcache_client,
+    "crc": lambda servers: memcache.Client(servers),
+    "django-pylibmc": lambda servers: PyLibMCCache(servers, {}),
+    "django-pymemcache": lambda servers: PyMemcacheCache(servers, {}),
+}
+
+
+def pack(value):
+    return {"bytes": value.hex()} if isinstance(value, bytes) else value
+
+
+def unpack(value):
+    is_bytes = isinstance(value, dict) and list(value) == ["bytes"]
+    return bytes.fromhex(value["bytes"]) if is_bytes else value
+
+
+def answer(name, servers, command, argument):
+    client = CLIENTS[name](servers)
+    if command == "set":
+        for key, value in argument.items():
+            client.set(key, unpack(value), 600)
+        return len(argument)
+    found = client.get_many(argument) if hasattr(client, "get_many") else client.get_multi(argument)
+    return {key: pack(value) for key, value in found.items()}
+
+
+for line in sys.stdin:
+    print(json.dumps(answer(*json.loads(line))), flush=True)
