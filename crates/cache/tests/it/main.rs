@@ -1,6 +1,7 @@
 //! The cache through the public door: one load for each expiry, and what happens when loading fails.
 
 mod fetch;
+mod fleet;
 mod memcached;
 mod plain;
 mod python;

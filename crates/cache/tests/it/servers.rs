@@ -55,6 +55,22 @@ impl Servers {
         assert!(sent.expect("there is a kill").success());
     }
 
+    /// Waits until `key` holds something else than `old` on the first server, and is neither empty
+    /// nor stale any more.
+    pub(crate) fn wait_for_other(&self, key: &str, old: &str) -> String {
+        let started = Instant::now();
+        loop {
+            // No flag that could win the lease: a stale item answers `X` with or without one.
+            let answer = self.ask(0, &format!("get {key}\r\n"));
+            let value = answer.split("\r\n").nth(1).unwrap_or("").to_owned();
+            if !value.is_empty() && value != "END" && value != old {
+                return value;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "`{key}` is loaded anew");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Asks a server itself, past the client.
     pub(crate) fn ask(&self, server: usize, command: &str) -> String {
         ask(self.ports[server], command).expect("the server answers")
