@@ -220,6 +220,7 @@ impl Core {
                 return stored;
             }
             self.soften(&mut entry);
+            self.tell_key(key);
         }
         entry.tags = tags;
         Ok(self.near.put_unless(key, entry, |old| match (old.version, life.version) {
@@ -236,6 +237,7 @@ impl Core {
                 let deleted = far.delete(key).await;
                 // Once more: a reader may have copied the value between the two.
                 self.near.remove(key);
+                self.tell_key(key);
                 deleted
             }
         }

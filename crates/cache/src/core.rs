@@ -1,12 +1,17 @@
 //! What every part of a cache works on: the values in this process, the engine, and how to move
 //! values between them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use tokio::sync::broadcast;
 
 use crate::{
-    Cacheable, Config, Engine, Error, Life, Result, Stats,
+    Cacheable, Change, Config, Engine, Error, Life, Result, Stats, changes,
     engine::{Item, Span, Values},
     life::Times,
     metrics::Meters,
@@ -23,6 +28,9 @@ pub(crate) struct Core {
     pub(crate) tags: Tags,
     pub(crate) config: Config,
     pub(crate) meters: Meters,
+    /// Tells this cache from the others on the same engine.
+    pub(crate) id: u64,
+    pub(crate) tell: broadcast::Sender<Change>,
 }
 
 /// A value read from the shared engine, as an entry of this process.
@@ -35,7 +43,9 @@ pub(crate) struct FarCopy {
 impl Core {
     pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Self {
         let near = Store::new(config.max_bytes, config.clock.clone());
-        Self { near, far, tags: Tags::default(), config, meters: Meters::new() }
+        let id = RandomState::new().build_hasher().finish();
+        let (tell, _) = broadcast::channel(changes::MAX_WAITING);
+        Self { near, far, tags: Tags::default(), config, meters: Meters::new(), id, tell }
     }
 
     pub(crate) fn entry(&self, value: Value, times: Times, bytes: usize) -> Entry<Value> {
@@ -196,6 +206,7 @@ impl Core {
             None => self.begin_generation(&**far, &key).await?,
         };
         self.tags.hear(name, generation);
+        self.tell_tag(name, generation);
         Ok(())
     }
 

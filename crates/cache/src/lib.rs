@@ -41,6 +41,7 @@
 //! anything stays. A cache may forget everything at any time, and a page must do without.
 
 mod cache;
+mod changes;
 mod config;
 pub mod conformance;
 mod core;
@@ -57,6 +58,7 @@ mod tags;
 mod value;
 
 pub use cache::Cache;
+pub use changes::{Change, Changes};
 pub use config::Config;
 pub use engine::{Engine, Memory};
 pub use error::{Error, Failure, Kind, Result};

@@ -1,6 +1,6 @@
 //! The embedded engine: the same store that every cache has in its process, as an engine.
 
-use std::{str, time::Duration};
+use std::{str, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,16 +17,17 @@ use crate::{
 ///
 /// [`Cache::memory`](crate::Cache::memory) needs no engine, because its process is the store; this
 /// one stands in for a shared engine, in tests and between caches of one process.
-#[derive(Debug)]
+/// Clones share one store.
+#[derive(Clone, Debug)]
 pub struct Memory {
-    store: Store<Item>,
+    store: Arc<Store<Item>>,
 }
 
 impl Memory {
     /// An engine of at most `max_bytes` that tells time by `clock`.
     #[must_use]
     pub fn new(max_bytes: u64, clock: Clock) -> Self {
-        Self { store: Store::new(max_bytes, clock) }
+        Self { store: Arc::new(Store::new(max_bytes, clock)) }
     }
 
     fn entry(&self, item: Item, span: Span) -> Entry<Item> {

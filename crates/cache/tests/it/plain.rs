@@ -122,3 +122,34 @@ async fn the_byte_bound_holds_and_what_is_used_stays() {
     cache.set("huge", &"x".repeat(2 << 20), MINUTE).await.unwrap();
     assert!(cache.stats().bytes <= max_bytes);
 }
+
+#[tokio::test]
+async fn a_process_that_hears_of_a_change_serves_no_older_copy() {
+    let (clock, _hand) = Clock::manual(START_MS);
+    let engine = Memory::new(1 << 20, clock.clone());
+    let cache = |engine| Config { clock: clock.clone(), ..Config::default() }.with_engine(engine);
+    let (one, other) = (cache(engine.clone()), cache(engine));
+    let mut changes = one.changes();
+    let life = || Life::of(MINUTE).tag("event:7");
+    let fetch = async |cache: &Cache, value: u32| {
+        let load = move || async move { Ok::<_, Error>(value) };
+        cache.fetch("k", life(), load).await.unwrap()
+    };
+    assert_eq!(fetch(&one, 1).await, 1);
+    assert_eq!(fetch(&other, 2).await, 1);
+
+    one.set("k", &3_u32, life()).await.unwrap();
+    assert_eq!(fetch(&other, 4).await, 1, "a copy serves until it runs out or a change is heard");
+    let change = changes.next().await.unwrap();
+    let sent = serde_json::to_string(&change).unwrap();
+    one.hear(&change);
+    other.hear(&serde_json::from_str(&sent).unwrap());
+    assert_eq!(fetch(&other, 4).await, 3);
+    assert_eq!(one.stats().misses, 1, "a cache ignores its own changes");
+
+    one.expire_tag("event:7").await.unwrap();
+    other.hear(&changes.next().await.unwrap());
+    assert_eq!(fetch(&other, 5).await, 5);
+    drop((one, other));
+    assert_eq!(changes.next().await, None);
+}

@@ -1,0 +1,84 @@
+//! What a process tells the others when it writes, so that their copies do not have to run out.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::{Cache, core::Core};
+
+/// Something was written or expired. Hand it to the other processes, by any way that reaches them
+/// soon; a change that is lost costs them at most the time for which they keep copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Which cache wrote; it ignores its own changes.
+    from: u64,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum What {
+    Key(String),
+    Tag { name: String, generation: u64 },
+}
+
+/// Hears the changes that this process makes. One that falls over 1,024 changes behind loses the
+/// oldest.
+#[derive(Debug)]
+pub struct Changes {
+    heard: broadcast::Receiver<Change>,
+}
+
+impl Cache {
+    /// Hears what this process writes to the shared engine from now on. Nothing comes from a cache
+    /// that has none.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes { heard: self.core().tell.subscribe() }
+    }
+
+    /// Takes in a change that another process made: the copy of it in this one is forgotten, and a
+    /// load that is under way for it comes too late.
+    pub fn hear(&self, change: &Change) {
+        let core = self.core();
+        if change.from == core.id {
+            return;
+        }
+        match &change.what {
+            What::Key(key) => drop(core.near.remove(key)),
+            What::Tag { name, generation } => core.tags.hear(name, *generation),
+        }
+    }
+}
+
+impl Changes {
+    /// Waits for the next change; `None` when the cache is gone. Cancel safe.
+    pub async fn next(&mut self) -> Option<Change> {
+        loop {
+            match self.heard.recv().await {
+                Ok(change) => return Some(change),
+                Err(broadcast::error::RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "{lost} changes of the cache were not told in time");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn tell_key(&self, key: &str) {
+        self.tell(|| What::Key(key.to_owned()));
+    }
+
+    pub(crate) fn tell_tag(&self, name: &str, generation: u64) {
+        self.tell(|| What::Tag { name: name.to_owned(), generation });
+    }
+
+    fn tell(&self, what: impl FnOnce() -> What) {
+        if self.tell.receiver_count() > 0 {
+            let _ = self.tell.send(Change { from: self.id, what: what() });
+        }
+    }
+}
+
+/// How many changes wait for whoever hears them.
+pub(crate) const MAX_WAITING: usize = 1_024;
