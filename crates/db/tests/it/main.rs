@@ -11,6 +11,8 @@ mod migrations;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod seaorm;
 #[cfg(feature = "postgres")]
 mod servers;
 mod sqlite;

@@ -20,7 +20,8 @@ pub(crate) struct Server {
 }
 
 impl MariaDb {
-    /// None where MariaDB is not installed.
+    /// None where MariaDB is not installed. `cargo xtask test` installs it, because it finds the
+    /// name `THRONG_TEST_MARIADB_URL` here; the cluster is the test's own all the same.
     pub(crate) fn start(replicas: usize) -> Option<Self> {
         find("mariadbd", &["/usr/sbin"])?;
         let mut cluster = Self { folder: folder("maria"), servers: Vec::new() };

@@ -23,9 +23,11 @@ pub(crate) struct Server {
 impl Postgres {
     /// None where PostgreSQL is not installed.
     pub(crate) fn start(replicas: usize) -> Option<Self> {
+        // Set by `cargo xtask test`, which installs what is missing.
+        let told = std::env::var("THRONG_TEST_POSTGRES_BIN").unwrap_or_default();
         let versions = ["18", "17", "16", "15", "14"];
-        let folders = versions.map(|v| format!("/usr/lib/postgresql/{v}/bin"));
-        let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+        let usual = versions.map(|v| format!("/usr/lib/postgresql/{v}/bin"));
+        let folders: Vec<&str> = std::iter::once(&told).chain(&usual).map(String::as_str).collect();
         let bin = find("initdb", &folders)?.parent()?.to_owned();
         let folder = folder("pg");
         if is_root() {
