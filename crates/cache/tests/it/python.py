@@ -33,6 +33,9 @@ CLIENTS = {
     "ketama": pylibmc_client({"ketama": True}),
     "ketama-md5": pylibmc_client({"ketama": True, "hash": "md5"}),
     "ketama-weighted": pylibmc_client({"ketama_weighted": True}),
+    "auto-eject": pylibmc_client(
+        {"ketama_weighted": True, "auto_eject": 1, "failure_limit": 1, "retry_timeout": 60}
+    ),
     "rendezvous": pymemcache_client,
     "crc": lambda servers: memcache.Client(servers),
     "django-pylibmc": lambda servers: PyLibMCCache(servers, {}),
@@ -49,8 +52,22 @@ def unpack(value):
     return bytes.fromhex(value["bytes"]) if is_bytes else value
 
 
+def patiently(call, *arguments):
+    """The first calls to a dead server fail, until the client has ejected it."""
+    for _ in range(20):
+        try:
+            return call(*arguments)
+        except pylibmc.Error:
+            pass
+    raise TimeoutError(arguments)
+
+
 def answer(name, servers, command, argument):
     client = CLIENTS[name](servers)
+    if name == "auto-eject":
+        if command == "set":
+            return sum(patiently(client.set, key, value, 600) for key, value in argument.items())
+        return {key: patiently(client.get, key) for key in argument}
     if command == "set":
         for key, value in argument.items():
             client.set(key, unpack(value), 600)

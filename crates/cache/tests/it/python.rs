@@ -64,6 +64,56 @@ async fn python_reads_what_we_write_and_we_read_what_python_writes() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn python_and_we_agree_on_every_key_before_during_and_after_a_servers_death() {
+    let (Some(mut servers), Some(mut python)) = (Servers::start(5), Python::start()) else {
+        return;
+    };
+    let url = servers.url("ring=ketama-weighted&values=python&timeout=5s&retry=100ms");
+    let config = Config { near_ms: 0, ..Config::default() };
+    let cache = config.open(&url).await.unwrap();
+    let addresses = servers.addresses();
+    let mut random = Random(7);
+    for moment in ["before", "during", "after"] {
+        match moment {
+            "during" => servers.kill(3),
+            "after" => {
+                servers.start_again(3);
+                // What Python finds on the server that is back, we must find too.
+                let all = values(&mut random, "probe", 50);
+                python.ask(&json!(["auto-eject", addresses, "set", all]));
+                for key in all.keys() {
+                    while cache.get::<Value>(key).await.unwrap().is_none() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
+            _ => {}
+        }
+        let ours = values(&mut random, &format!("{moment}.ours"), 300);
+        for (key, value) in &ours {
+            cache.set(key, value, MINUTE).await.unwrap();
+        }
+        let keys: Vec<&String> = ours.keys().collect();
+        assert_eq!(
+            python.ask(&json!(["auto-eject", addresses, "get", keys])),
+            json!(ours),
+            "{moment}"
+        );
+        let theirs: BTreeMap<String, Value> = (0..300)
+            .map(|number| (format!("{moment}.theirs:{number}"), json!(number.to_string())))
+            .collect();
+        assert_eq!(python.ask(&json!(["auto-eject", addresses, "set", theirs])), json!(300));
+        for (key, value) in &theirs {
+            assert_eq!(
+                cache.get::<Value>(key).await.unwrap().as_ref(),
+                Some(value),
+                "{moment} {key}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn versions_and_tags_have_no_place_in_values_for_python() {
     let Some(servers) = Servers::start(1) else { return };
