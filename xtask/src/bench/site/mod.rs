@@ -200,6 +200,8 @@ impl Bench {
         ours.current_dir(&self.folder).env("THRONG_DATA", self.folder.join("data"));
         ours.env("THRONG_SECRET_KEY", "the bench's own secret, good for nothing else");
         ours.env("THRONG_LOG_REQUESTS", "false").env("THRONG_BUS_ALLOW_SPLIT", "true");
+        // Room for every page, as Django's cache has it on the other side.
+        ours.env("THRONG_CACHE_URL", "memory:?max_bytes=268435456");
         ours
     }
 
