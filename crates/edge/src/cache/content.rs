@@ -208,7 +208,7 @@ impl State {
     }
 }
 
-/// Reads a [`Content`] from its start, waiting for what has not come.
+/// Reads what is kept of a response from its start, waiting for what has not come.
 #[derive(Debug)]
 pub struct Reader {
     content: Arc<Content>,
