@@ -52,12 +52,15 @@ fn help_is_as_it_was_read_before() {
         &["task", "pause"],
         &["task", "resume"],
     ];
-    for words in commands {
+    let edge: &[&[&str]] = if cfg!(feature = "edge") { &[&["edge"]] } else { &[] };
+    for words in commands.iter().chain(edge) {
         let output = run(&folder, &[*words, &["--help"]].concat(), &[]);
         assert!(output.status.success());
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Example"), "{words:?} shows no example");
-        insta::assert_snapshot!(format!("help {}", words.join(" ")).trim(), help);
+        // The front page lists the commands that this build has.
+        let build = if cfg!(feature = "edge") && words.is_empty() { "with edge" } else { "" };
+        insta::assert_snapshot!(format!("help {}{build}", words.join(" ")).trim(), help);
     }
 }
 
