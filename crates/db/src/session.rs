@@ -125,6 +125,9 @@ impl Session {
             state.pin(fleet);
         } else {
             state.raise(fleet.cluster(), position);
+            // The primary that answered has all that the clock stood for, and a token holds only
+            // one of the two: when the clock ran out, nothing would keep him from a late replica.
+            state.pinned_until_ms = 0;
         }
     }
 

@@ -86,8 +86,11 @@ impl Postgres {
         self.sql(at, "SELECT pg_promote(true, 10)");
     }
 
-    /// Kills the server and everything that it started, as a crash of the machine would.
+    /// Kills the server and everything that it started, as a crash of the machine would: all of it
+    /// at one moment. Without the stop, backends that outlive the postmaster by a millisecond give
+    /// up waiting for the standbys, and show others a commit that nobody was promised.
     pub(crate) fn kill(&self, at: usize) {
+        self.freeze(at);
         let pid = self.pid(at);
         let mut all = children(pid);
         all.insert(0, pid);
