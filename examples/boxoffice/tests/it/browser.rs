@@ -82,10 +82,11 @@ async fn buy(browser: &Client, site: u16, folder: &Path) {
     }
     press(browser, "main form button.buy").await;
 
+    // The page loads itself anew once a worker has made the ticket, and after that no more: what
+    // was found on it earlier would be gone.
+    let link = wait(browser, "a[href$=\"ticket.pdf\"]").await.attr("href").await.unwrap().unwrap();
     let number = wait(browser, ".number").await.text().await.unwrap();
     assert!(number.starts_with("BX-"), "{number}");
-    // The page shows the ticket by itself once a worker has made it.
-    let link = wait(browser, "a[href$=\"ticket.pdf\"]").await.attr("href").await.unwrap().unwrap();
     let script = "const done = arguments[arguments.length - 1];
         fetch(arguments[0]).then(answer => answer.bytes()).then(bytes => done([...bytes]));";
     let bytes = browser.execute_async(script, vec![json!(link)]).await.unwrap();
