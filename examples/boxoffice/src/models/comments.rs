@@ -1,9 +1,9 @@
 //! The discussion of an event: comments, read by id range.
 
-use sea_orm::{IntoActiveModel, QueryOrder, QuerySelect, entity::prelude::*};
+use sea_orm::{IntoActiveModel, entity::prelude::*};
 use serde::Serialize;
 
-use super::{Cursor, Page, Problems, Stamp};
+use super::{Cursor, Page, Problems, Stamp, rows};
 
 /// A comment, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
@@ -40,11 +40,7 @@ pub async fn find_many(
     db: &impl ConnectionTrait,
     ids: impl IntoIterator<Item = i64>,
 ) -> Result<Vec<Model>, DbErr> {
-    let ids: Vec<i64> = ids.into_iter().collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    Entity::find().filter(Column::Id.is_in(ids)).all(db).await
+    rows::named::<Entity>(db, Column::Id, ids).await
 }
 
 /// One page of an event's discussion, latest first, without what moderators hid.
@@ -73,12 +69,8 @@ async fn page(
     after: Option<&Cursor>,
     limit: u64,
 ) -> Result<Page<Model>, DbErr> {
-    let mut select = Entity::find().filter(whose).filter(Column::IsHidden.eq(false));
-    if let Some(cursor) = after {
-        select = select.filter(Column::Id.lt(cursor.id));
-    }
-    let rows = select.order_by_desc(Column::Id).limit(limit.saturating_add(1)).all(db).await?;
-    Ok(Page::cut(rows, limit, |comment| Cursor::id(comment.id)))
+    let select = Entity::find().filter(whose).filter(Column::IsHidden.eq(false));
+    rows::latest(db, select, Column::Id, |comment| comment.id, after, limit).await
 }
 
 /// Adds a comment. The caller counts it (`tasks::Count`) and tells the event's watchers.

@@ -6,7 +6,7 @@ use sea_orm::{
 };
 use serde::Serialize;
 
-use super::{Cursor, Page, Problems, Stamp, search, seats};
+use super::{Cursor, Page, Problems, Stamp, rows, search, seats};
 
 mod draft;
 
@@ -137,11 +137,7 @@ pub async fn find_many(
     db: &impl ConnectionTrait,
     ids: impl IntoIterator<Item = i64>,
 ) -> Result<Vec<Model>, DbErr> {
-    let ids: Vec<i64> = ids.into_iter().collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    Entity::find().filter(Column::Id.is_in(ids)).all(db).await
+    rows::named::<Entity>(db, Column::Id, ids).await
 }
 
 /// One page of the published events that `filter` lets through, in the order of `when`.
@@ -198,12 +194,8 @@ pub async fn of_organiser(
     after: Option<&Cursor>,
     limit: u64,
 ) -> Result<Page<Model>, DbErr> {
-    let mut select = Entity::find().filter(Column::OrganiserId.eq(organiser_id));
-    if let Some(cursor) = after {
-        select = select.filter(Column::Id.lt(cursor.id));
-    }
-    let select = select.order_by_desc(Column::Id).limit(limit.saturating_add(1));
-    Ok(Page::cut(select.all(db).await?, limit, |event| Cursor::id(event.id)))
+    let select = Entity::find().filter(Column::OrganiserId.eq(organiser_id));
+    rows::latest(db, select, Column::Id, |event| event.id, after, limit).await
 }
 
 /// Enters a checked event with its seats and its search terms. Call it in a transaction.

@@ -1,11 +1,10 @@
 //! Who follows whom: people follow people and organisers.
 
 use sea_orm::{
-    IntoActiveModel, QueryOrder, QuerySelect, TryInsertResult, entity::prelude::*,
-    sea_query::OnConflict,
+    IntoActiveModel, QuerySelect, TryInsertResult, entity::prelude::*, sea_query::OnConflict,
 };
 
-use super::{Cursor, Page, Stamp};
+use super::{Cursor, Page, Stamp, rows};
 
 /// A follow, as stored. The same target is followed once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -137,11 +136,8 @@ pub async fn followers(
     limit: u64,
 ) -> Result<Page<i64>, DbErr> {
     let (kind, target_id) = target.parts();
-    let mut select =
+    let select =
         Entity::find().filter(Column::Kind.eq(kind)).filter(Column::TargetId.eq(target_id));
-    if let Some(cursor) = after {
-        select = select.filter(Column::Id.lt(cursor.id));
-    }
-    let rows = select.order_by_desc(Column::Id).limit(limit.saturating_add(1)).all(db).await?;
-    Ok(Page::cut(rows, limit, |follow| Cursor::id(follow.id)).map(|follow| follow.follower_id))
+    let page = rows::latest(db, select, Column::Id, |follow| follow.id, after, limit).await?;
+    Ok(page.map(|follow| follow.follower_id))
 }

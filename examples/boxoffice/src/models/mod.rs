@@ -16,6 +16,7 @@ pub mod orders;
 pub mod organisers;
 mod page;
 pub mod reports;
+mod rows;
 pub mod schema;
 pub mod search;
 pub mod seats;

@@ -1,9 +1,9 @@
 //! Orders: what was bought, by whom, under a number that people can read aloud.
 
-use sea_orm::{QueryOrder, QuerySelect, entity::prelude::*};
+use sea_orm::entity::prelude::*;
 use serde::Serialize;
 
-use super::{Cursor, Page};
+use super::{Cursor, Page, rows};
 
 /// An order, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
@@ -105,12 +105,7 @@ async fn page(
     after: Option<&Cursor>,
     limit: u64,
 ) -> Result<Page<Model>, DbErr> {
-    let mut select = Entity::find().filter(whose);
-    if let Some(cursor) = after {
-        select = select.filter(Column::Id.lt(cursor.id));
-    }
-    let rows = select.order_by_desc(Column::Id).limit(limit.saturating_add(1)).all(db).await?;
-    Ok(Page::cut(rows, limit, |order| Cursor::id(order.id)))
+    rows::latest(db, Entity::find().filter(whose), Column::Id, |order| order.id, after, limit).await
 }
 
 /// Notes that the tickets left by mail; the first time counts.

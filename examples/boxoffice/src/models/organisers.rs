@@ -4,7 +4,7 @@
 use sea_orm::{IntoActiveModel, entity::prelude::*};
 use serde::Serialize;
 
-use super::{Stamp, User};
+use super::{Stamp, User, rows};
 
 /// An organiser, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
@@ -40,11 +40,7 @@ pub async fn find_many(
     db: &impl ConnectionTrait,
     ids: impl IntoIterator<Item = i64>,
 ) -> Result<Vec<Model>, DbErr> {
-    let ids: Vec<i64> = ids.into_iter().collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    Entity::find().filter(Column::Id.is_in(ids)).all(db).await
+    rows::named::<Entity>(db, Column::Id, ids).await
 }
 
 /// The organisers whose site is at one of these hosts.

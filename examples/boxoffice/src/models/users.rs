@@ -3,6 +3,8 @@
 use sea_orm::{ActiveValue::Set, entity::prelude::*};
 use serde::Serialize;
 
+use super::rows;
+
 /// A person with an account, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
 #[sea_orm(table_name = "users")]
@@ -59,13 +61,7 @@ pub async fn find_many(
     db: &impl ConnectionTrait,
     ids: impl IntoIterator<Item = i64>,
 ) -> Result<Vec<Model>, DbErr> {
-    let mut ids: Vec<i64> = ids.into_iter().collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    Entity::find().filter(Column::Id.is_in(ids)).all(db).await
+    rows::named::<Entity>(db, Column::Id, ids).await
 }
 
 /// Writes a person's own words about themselves, where they changed.
