@@ -182,12 +182,15 @@ pub(super) async fn page(
             &older
         }
     };
+    // Whatever stands under every page of a topic is kept once for the topic, not in each page.
+    let near = near(cx, &shown.offer.topic, guest.today()).await?;
+    let others = near.iter().filter(|(other, _)| *other != id).take(NEAR);
     let frame = guest.frame()?;
     let body = event::show(event::Show {
         facts: &shown.facts,
         buybox: event::buybox(&frame, &shown.offer),
         talk: talk::talk(&frame, id, list, typed, problems),
-        more: &shown.more,
+        more: event::more(&shown.offer.topic, others.map(|(_, card)| card.as_str())),
         live: shown.offer.is_live().then(|| format!("/events/{id}/live")),
     });
     Ok(frame.described(&shown.offer.name, &shown.summary, body))
@@ -201,7 +204,6 @@ struct Shown {
     summary: String,
     facts: String,
     talk: String,
-    more: String,
 }
 
 async fn shown(cx: &Ctx, id: i64, today: &str) -> Result<Shown> {
@@ -228,13 +230,10 @@ async fn draw(cx: Ctx, id: i64, today: String) -> Result<Shown> {
     let offer = Offer::of(&event, &today);
     let facts = event::facts(&event, organiser.as_ref(), offer.standing).into_string();
     let talk = talk_of(&cx, id, None).await?;
-    let near = near(&cx, &event.topic, today).await?;
-    let others = near.iter().filter(|(other, _)| *other != id).take(NEAR);
-    let more = event::more(&event.topic, others.map(|(_, card)| card.as_str())).into_string();
     let place = cards::place(&event);
     let summary = format!("{}, {place}", words::days(&event.starts_on, &event.ends_on));
     let owner_id = organiser.and_then(|organiser| organiser.owner_id);
-    Ok(Shown { offer, owner_id, summary, facts, talk, more })
+    Ok(Shown { offer, owner_id, summary, facts, talk })
 }
 
 /// The next events of a topic as cards, with one to spare for the event that asks.

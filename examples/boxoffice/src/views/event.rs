@@ -14,7 +14,7 @@ pub(crate) struct Show<'a> {
     pub(crate) facts: &'a str,
     pub(crate) buybox: Markup,
     pub(crate) talk: Markup,
-    pub(crate) more: &'a str,
+    pub(crate) more: Markup,
     pub(crate) live: Option<String>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn show(show: Show<'_>) -> Markup {
             aside.buybox aria-label="Tickets" { (show.buybox) }
             div.talk { (show.talk) }
         }
-        (PreEscaped(show.more))
+        (show.more)
     }
 }
 
