@@ -18,6 +18,12 @@ pub enum Error {
     /// There is nothing to stand in front of.
     #[error("an edge needs at least one upstream")]
     NoUpstream,
+    /// Two back ends cannot be told apart.
+    #[error("upstream {name} is there twice; give it once, with the weight of both")]
+    SameUpstream {
+        /// Its host and port, or the name that it was given.
+        name: String,
+    },
     /// A setting that no edge can run with.
     #[error("cannot use {setting} = {value}: {reason}")]
     Setting {
@@ -48,7 +54,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Accept(_) => Kind::Retry,
-            Self::Upstream { .. } | Self::NoUpstream | Self::Setting { .. } => Kind::Bug,
+            Self::Upstream { .. } | Self::NoUpstream | Self::SameUpstream { .. } | Self::Setting { .. } => Kind::Bug,
         }
     }
 }

@@ -39,11 +39,21 @@ impl Edge {
 
     /// Checks the back ends until `shutdown`. [`serve`](Self::serve) does it by itself.
     pub async fn check(&self, shutdown: Shutdown) {
-        let servers = self.inner.servers.iter().filter(|server| server.is_checked());
-        let checks = servers.map(|server| self.check_one(server));
-        tokio::select! {
-            () = shutdown.requested() => {}
-            _ = futures_util::future::join_all(checks) => shutdown.requested().await,
+        let mut changes = self.inner.fleet.changes();
+        loop {
+            let servers = self.inner.fleet.now();
+            let servers = servers.iter().filter(|server| server.is_checked());
+            let checks = servers.map(|server| self.check_one(server));
+            // Checks never end by themselves, but there may be none.
+            let checks = async {
+                futures_util::future::join_all(checks).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = shutdown.requested() => return,
+                Ok(()) = changes.changed() => {}
+                () = checks => {}
+            }
         }
     }
 

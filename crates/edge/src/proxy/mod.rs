@@ -2,6 +2,7 @@
 
 mod answer;
 mod fetch;
+mod fleet;
 mod head;
 mod listen;
 mod pages;
@@ -19,8 +20,8 @@ use std::{
 
 use http::{Request, Response};
 use throng_core::Clock;
-use tokio::sync::Notify;
 
+use fleet::Fleet;
 pub(crate) use send::ServedBy;
 
 use crate::{
@@ -29,7 +30,6 @@ use crate::{
     log::Visit,
     stats::Stats,
     tasks::Tasks,
-    upstream::Server,
 };
 
 /// A load balancer with a page cache. Clones are the same edge.
@@ -42,12 +42,10 @@ pub struct Edge {
 struct Inner {
     config: Config,
     cache: Cache,
-    servers: Vec<Arc<Server>>,
+    fleet: Fleet,
     clock: Clock,
     tasks: Tasks,
     budget: Budget,
-    /// Told when a server has a place again.
-    freed: Arc<Notify>,
     waiting: AtomicUsize,
     is_read_only: AtomicBool,
     /// Makes request ids and draws servers.
@@ -73,9 +71,6 @@ impl Edge {
     /// An edge before `upstreams`. It checks them once [`serve`](Self::serve) or
     /// [`check`](Self::check) runs.
     pub fn new(config: Config, upstreams: Vec<Upstream>, clock: &Clock) -> Result<Self> {
-        if upstreams.is_empty() {
-            return Err(Error::NoUpstream);
-        }
         for (setting, value) in [
             ("max_connections", config.max_connections),
             ("max_requests_per_server", config.max_requests_per_server),
@@ -91,16 +86,13 @@ impl Edge {
             let (setting, value) = ("max_head_bytes", config.max_head_bytes.to_string());
             return Err(Error::Setting { setting, value, reason: "it must be 8192 or more" });
         }
-        let freed = Arc::new(Notify::new());
-        let server = |upstream| Server::new(upstream, Arc::clone(&freed), clock.clone());
         let inner = Inner {
             cache: Cache::new(config.policy.clone(), clock.clone(), config.cache_bytes),
-            servers: upstreams.into_iter().map(server).collect(),
+            fleet: Fleet::new(upstreams, clock)?,
             config,
             clock: clock.clone(),
             tasks: Tasks::default(),
             budget: Budget::new(clock.elapsed()),
-            freed,
             waiting: AtomicUsize::new(0),
             is_read_only: AtomicBool::new(false),
             random: foldhash::quality::RandomState::default(),
@@ -152,32 +144,6 @@ impl Edge {
     pub fn set_read_only(&self, is_read_only: bool) {
         self.inner.is_read_only.store(is_read_only, Ordering::Relaxed);
         self.inner.cache.set_read_only(is_read_only);
-    }
-
-    /// How each back end is doing.
-    #[must_use]
-    pub fn servers(&self) -> Vec<ServerStatus> {
-        let now = self.inner.clock.elapsed();
-        let status = |server: &Arc<Server>| ServerStatus {
-            name: server.name.clone(),
-            status: server.standing.status(now),
-            working_on: server.standing.working_on.load(Ordering::Relaxed),
-        };
-        self.inner.servers.iter().map(status).collect()
-    }
-
-    /// Takes a back end out of service, or puts it back; what it works on is finished. False when
-    /// there is none of this name.
-    pub fn drain(&self, name: &str, is_draining: bool) -> bool {
-        let found = self.inner.servers.iter().find(|server| server.name == name);
-        found.inspect(|server| server.standing.drain(is_draining)).is_some()
-    }
-
-    /// Gives a back end this many percent of its usual share of requests. False when there is none
-    /// of this name.
-    pub fn set_weight(&self, name: &str, percent: u32) -> bool {
-        let found = self.inner.servers.iter().find(|server| server.name == name);
-        found.inspect(|server| server.standing.set_weight(percent)).is_some()
     }
 
     /// Its figures in the text format of Prometheus.

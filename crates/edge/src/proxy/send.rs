@@ -82,9 +82,8 @@ impl Edge {
         let mut tried = Vec::new();
         let mut request = Some(outgoing.request());
         loop {
-            let (index, lease) = self.lease(&tried).await?;
-            let server = &inner.servers[index];
-            tried.push(index);
+            let (server, lease) = self.lease(&tried).await?;
+            tried.push(Arc::clone(&server));
             let sent = request.take().unwrap_or_else(|| outgoing.request());
             let started = inner.clock.elapsed();
             let with = (&inner.config, &inner.tasks, outgoing.may_repeat);
@@ -94,16 +93,16 @@ impl Edge {
             match result {
                 Ok(mut response) => {
                     let is_bad = is_bad(response.status());
-                    self.note(server, now, took, !is_bad);
+                    self.note(&server, now, took, !is_bad);
                     if is_bad && is_read && self.may_retry(&tried, now) {
                         continue;
                     }
-                    response.extensions_mut().insert(ServedBy(Arc::clone(server)));
+                    response.extensions_mut().insert(ServedBy(server));
                     return Ok(response);
                 }
                 Err(failure) => {
                     if !failure.cause.is_visitors() {
-                        self.note(server, now, took, false);
+                        self.note(&server, now, took, false);
                         tracing::debug!("back end {} failed: {}", server.name, failure.cause);
                     }
                     let may_repeat = outgoing.may_repeat || failure.unsent.is_some();
@@ -125,9 +124,9 @@ impl Edge {
     }
 
     /// Whether another server may be tried after those in `tried`.
-    fn may_retry(&self, tried: &[usize], now: Duration) -> bool {
+    fn may_retry(&self, tried: &[Arc<Server>], now: Duration) -> bool {
         let may = tried.len() <= self.inner.config.retries
-            && self.pick(tried) != Picked::None
+            && self.pick(&self.inner.fleet.now(), tried) != Picked::None
             && self.inner.budget.withdraw(now);
         if may {
             self.inner.stats.retries.add(1);
@@ -135,26 +134,33 @@ impl Edge {
         may
     }
 
-    fn pick(&self, tried: &[usize]) -> Picked {
+    fn pick(&self, servers: &[Arc<Server>], tried: &[Arc<Server>]) -> Picked {
         let inner = &self.inner;
-        let standings: Vec<&Standing> = inner.servers.iter().map(|s| &s.standing).collect();
+        let standings: Vec<&Standing> = servers.iter().map(|server| &server.standing).collect();
+        let place = |one: &Arc<Server>| servers.iter().position(|server| Arc::ptr_eq(server, one));
+        let tried: Vec<usize> = tried.iter().filter_map(place).collect();
         let most = inner.config.max_requests_per_server;
         let now = inner.clock.elapsed();
-        pick(&standings, &inner.config.health, now, (most, tried), self.draw())
+        pick(&standings, &inner.config.health, now, (most, &tried), self.draw())
     }
 
     /// A place at a server that was not tried; waits for one while the queue is not full.
-    async fn lease(&self, tried: &[usize]) -> Result<(usize, Lease), Refusal> {
+    async fn lease(&self, tried: &[Arc<Server>]) -> Result<(Arc<Server>, Lease), Refusal> {
         let inner = &self.inner;
         let mut place = None;
         let limit = Duration::from_millis(inner.config.queue_timeout_ms);
         let since = inner.clock.elapsed();
         loop {
             // Listening begins before looking, so that no place is given back unheard.
-            let mut freed = std::pin::pin!(inner.freed.notified());
+            let mut freed = std::pin::pin!(inner.fleet.freed.notified());
             freed.as_mut().enable();
-            match self.pick(tried) {
-                Picked::Server(index) => return Ok((index, inner.servers[index].lease())),
+            let servers = inner.fleet.now();
+            match self.pick(&servers, tried) {
+                Picked::Server(index) => {
+                    let server = Arc::clone(&servers[index]);
+                    let lease = server.lease();
+                    return Ok((server, lease));
+                }
                 Picked::None => return Err(Refusal::NoServer),
                 Picked::Busy => {}
             }

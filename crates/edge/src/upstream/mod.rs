@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use self::{pool::Pool, service::Local};
 use crate::{
-    Body, Config, Error,
+    Body, Config, Error, ServerStatus,
     balance::Standing,
     body::{BoxError, Ending},
     tasks::Tasks,
@@ -49,6 +49,12 @@ impl Upstream {
         }
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
         Ok(Self { name: address.clone(), kind: Kind::Http(Pool::new(address)) })
+    }
+
+    /// What the edge calls it: host and port, or the name of the service.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A service in this process, such as an axum router: no socket between.
@@ -168,6 +174,20 @@ impl Server {
                 self.clock.timeout(limit, check).await.unwrap_or(false)
             }
         }
+    }
+
+    /// How it is doing, for people.
+    pub(crate) fn status(&self, now: Duration) -> ServerStatus {
+        ServerStatus {
+            name: self.name.clone(),
+            status: self.standing.status(now),
+            working_on: self.standing.working_on.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether it is what `upstream` means: the same address. Services are never the same.
+    pub(crate) fn is_for(&self, upstream: &Upstream) -> bool {
+        self.is_checked() && matches!(upstream.kind, Kind::Http(_)) && self.name == upstream.name
     }
 
     pub(crate) fn is_checked(&self) -> bool {
