@@ -12,24 +12,30 @@ use crate::{
     Cacheable, Config, Engine, Error, Life, Result, Stats,
     core::Core,
     engine::Span,
+    keep::Keep,
     value::{self, Value},
 };
 
 /// A cache. Clones share one.
 #[derive(Clone)]
 pub struct Cache {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
+    /// The namespaces that keys are in, the outermost first.
+    pub(crate) names: Arc<[Arc<str>]>,
+    /// What the request has read to which this handle belongs.
+    pub(crate) keep: Option<Arc<Keep>>,
 }
 
 /// What the clones share: the cache itself and the loads that it has running, which end with it.
-struct Inner {
+pub(crate) struct Inner {
     core: Arc<Core>,
     loads: Mutex<JoinSet<()>>,
 }
 
 pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Cache {
     let core = Arc::new(Core::new(config, far));
-    Cache { inner: Arc::new(Inner { core, loads: Mutex::default() }) }
+    let inner = Arc::new(Inner { core, loads: Mutex::default() });
+    Cache { inner, names: Arc::default(), keep: None }
 }
 
 impl Cache {
@@ -71,7 +77,13 @@ impl Cache {
     /// # Errors
     /// [`Error::Value`] when it is not a `T`; [`Error::Engine`].
     pub async fn get<T: Cacheable>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
-        self.core().get(key.as_ref()).await
+        let key = self.key(key.as_ref()).await;
+        if let Some(value) = self.kept(&key) {
+            return value::read_some(&key, &value);
+        }
+        let Some(value) = self.core().get::<T>(&key).await? else { return Ok(None) };
+        self.keep_for_request(&key, &value);
+        value::read_some(&key, &value)
     }
 
     /// Stores `value` for `life`, over whatever is there. A loader that is under way for the key
@@ -88,7 +100,15 @@ impl Cache {
         value: &T,
         life: impl Into<Life>,
     ) -> Result<bool> {
-        self.core().set(key.as_ref(), value, &life.into()).await
+        let key = self.key(key.as_ref()).await;
+        let stored = self.core().set(&key, value, &life.into()).await;
+        match stored {
+            Ok(true) if self.keep.is_some() => {
+                self.keep_for_request(&key, &value::hold(value.clone()));
+            }
+            _ => self.unkeep(&key),
+        }
+        stored
     }
 
     /// Deletes; tells whether there was something. Where you know the new value, [`set`](Self::set)
@@ -97,7 +117,9 @@ impl Cache {
     /// # Errors
     /// [`Error::Engine`].
     pub async fn delete(&self, key: impl AsRef<str>) -> Result<bool> {
-        self.core().delete(key.as_ref()).await
+        let key = self.key(key.as_ref()).await;
+        self.unkeep(&key);
+        self.core().delete(&key).await
     }
 
     /// Expires every value that has `tag`, however many those are.
@@ -105,6 +127,7 @@ impl Cache {
     /// # Errors
     /// [`Error::Engine`].
     pub async fn expire_tag(&self, tag: &str) -> Result<()> {
+        self.unkeep_all();
         self.core().expire_tag(tag).await
     }
 
@@ -113,7 +136,9 @@ impl Cache {
     /// # Errors
     /// [`Error::Engine`].
     pub async fn set_count(&self, key: impl AsRef<str>, count: i64, ttl: Duration) -> Result<()> {
-        self.core().set_count(key.as_ref(), count, ttl).await
+        let key = self.key(key.as_ref()).await;
+        self.unkeep(&key);
+        self.core().set_count(&key, count, ttl).await
     }
 
     /// Adds to the counter under `key` and tells the sum. `None`, and nothing is counted, when it
@@ -122,7 +147,9 @@ impl Cache {
     /// # Errors
     /// [`Error::Value`] when there is something else under the key; [`Error::Engine`].
     pub async fn add(&self, key: impl AsRef<str>, by: i64) -> Result<Option<i64>> {
-        self.core().add(key.as_ref(), by).await
+        let key = self.key(key.as_ref()).await;
+        self.unkeep(&key);
+        self.core().add(&key, by).await
     }
 
     /// The counter under `key`.
@@ -130,11 +157,12 @@ impl Cache {
     /// # Errors
     /// As [`add`](Self::add).
     pub async fn count(&self, key: impl AsRef<str>) -> Result<Option<i64>> {
-        self.core().count(key.as_ref()).await
+        self.core().count(&self.key(key.as_ref()).await).await
     }
 
     /// Forgets everything that this process holds. A shared engine keeps what it has.
     pub fn forget(&self) {
+        self.unkeep_all();
         self.core().near.clear();
     }
 
@@ -176,14 +204,14 @@ impl fmt::Debug for Cache {
 }
 
 impl Core {
-    async fn get<T: Cacheable>(&self, key: &str) -> Result<Option<T>> {
+    async fn get<T: Cacheable>(&self, key: &str) -> Result<Option<Value>> {
         let now_ms = self.near.now_ms();
         let near = self.near.get(key).filter(|entry| !entry.is_expired_by_tag());
         if let Some(entry) = near.filter(|entry| now_ms < entry.fresh_until_ms) {
-            self.meters.hits.count();
-            return value::read(key, &entry.value).map(Some);
+            self.count_hit(key);
+            return Ok(Some(Arc::clone(&entry.value)));
         }
-        self.meters.misses.count();
+        self.count_miss(key);
         let Some(far) = &self.far else {
             return Ok(None);
         };
@@ -191,10 +219,8 @@ impl Core {
         let Some(item) = found else {
             return Ok(None);
         };
-        match self.copy::<T>(key, item).await.filter(|copy| copy.is_fresh) {
-            Some(copy) => value::read(key, &copy.entry.value).map(Some),
-            None => Ok(None),
-        }
+        let copy = self.copy::<T>(key, item).await.filter(|copy| copy.is_fresh);
+        Ok(copy.map(|copy| copy.entry.value))
     }
 
     async fn set<T: Cacheable>(&self, key: &str, value: &T, life: &Life) -> Result<bool> {
@@ -271,7 +297,8 @@ impl Core {
 
     async fn count(&self, key: &str) -> Result<Option<i64>> {
         let Some(far) = &self.far else {
-            return self.get(key).await;
+            let count = self.get::<i64>(key).await?;
+            return count.map(|count| value::read(key, &count)).transpose();
         };
         let Some(item) = far.get(&[key]).await?.pop().flatten() else {
             return Ok(None);

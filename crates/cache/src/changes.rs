@@ -18,6 +18,7 @@ pub struct Change {
 enum What {
     Key(String),
     Tag { name: String, generation: u64 },
+    Namespace { path: String, generation: u64 },
 }
 
 /// Hears the changes that this process makes. One that falls over 1,024 changes behind loses the
@@ -45,6 +46,7 @@ impl Cache {
         match &change.what {
             What::Key(key) => drop(core.near.remove(key)),
             What::Tag { name, generation } => core.tags.hear(name, *generation),
+            What::Namespace { path, generation } => core.namespaces.hear(path, *generation),
         }
     }
 }
@@ -71,6 +73,10 @@ impl Core {
 
     pub(crate) fn tell_tag(&self, name: &str, generation: u64) {
         self.tell(|| What::Tag { name: name.to_owned(), generation });
+    }
+
+    pub(crate) fn tell_namespace(&self, path: &str, generation: u64) {
+        self.tell(|| What::Namespace { path: path.to_owned(), generation });
     }
 
     fn tell(&self, what: impl FnOnce() -> What) {

@@ -30,6 +30,9 @@ pub struct Config {
     /// With a shared engine, how many milliseconds a value is served from this process before the
     /// engine is asked again. Defaults to 1,000.
     pub near_ms: u64,
+    /// How many milliseconds a request's handle ([`Cache::keep`]) goes by what it has read.
+    /// Defaults to 5,000.
+    pub keep_ms: u64,
     /// What tells the time. Defaults to the system's clock.
     pub clock: Clock,
 }
@@ -67,6 +70,7 @@ impl Default for Config {
             retry_ms: 1_000,
             early: 1.0,
             near_ms: 1_000,
+            keep_ms: 5_000,
             clock: Clock::system(),
         }
     }

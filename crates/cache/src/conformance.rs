@@ -48,7 +48,7 @@ pub async fn exercise(
     let (one, other) = (process(), process());
     processes_share_values(&one, &other, &key("shared")).await?;
     processes_share_one_load(&one, &other, &key("load"), &pass).await?;
-    if engine.values() == Values::Python {
+    if engine.values() != Values::Sealed {
         return Ok(());
     }
     newer_versions_stay(&one, &other, &key("version")).await?;

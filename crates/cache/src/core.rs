@@ -8,14 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde_json::Value as Json;
 use tokio::sync::broadcast;
 
 use crate::{
-    Cacheable, Change, Config, Engine, Error, Life, Result, Stats, changes,
+    Cacheable, Change, Config, Engine, Error, Life, Result, Stats,
+    cache::is_empty,
+    changes,
     engine::{Item, Span, Values},
     life::Times,
     metrics::Meters,
+    namespace::Namespaces,
     python::{self, Decoded},
+    reads::{Found, Reads},
     sealed::Sealed,
     store::{Entry, Store, Tag, millis},
     tags::Tags,
@@ -26,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) near: Store<Value>,
     pub(crate) far: Option<Arc<dyn Engine>>,
     pub(crate) tags: Tags,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) reads: Reads,
     pub(crate) config: Config,
     pub(crate) meters: Meters,
     /// Tells this cache from the others on the same engine.
@@ -45,7 +52,35 @@ impl Core {
         let near = Store::new(config.max_bytes, config.clock.clone());
         let id = RandomState::new().build_hasher().finish();
         let (tell, _) = broadcast::channel(changes::MAX_WAITING);
-        Self { near, far, tags: Tags::default(), config, meters: Meters::new(), id, tell }
+        Self {
+            near,
+            far,
+            tags: Tags::default(),
+            namespaces: Namespaces::default(),
+            reads: Reads::new(config.clock.clone()),
+            config,
+            meters: Meters::new(),
+            id,
+            tell,
+        }
+    }
+
+    pub(crate) fn count_hit(&self, key: &str) {
+        if let Some(weight) = self.meters.hits.count_and_sample() {
+            self.reads.take(key, Found::Fresh, weight);
+        }
+    }
+
+    pub(crate) fn count_stale(&self, key: &str) {
+        if let Some(weight) = self.meters.stale.count_and_sample() {
+            self.reads.take(key, Found::Stale, weight);
+        }
+    }
+
+    pub(crate) fn count_miss(&self, key: &str) {
+        if let Some(weight) = self.meters.misses.count_and_sample() {
+            self.reads.take(key, Found::Nothing, weight);
+        }
     }
 
     pub(crate) fn entry(&self, value: Value, times: Times, bytes: usize) -> Entry<Value> {
@@ -75,10 +110,11 @@ impl Core {
         version: Option<i64>,
         load_ms: u32,
     ) -> Item {
-        if self.writes_python() {
+        let values = self.values();
+        if values != Values::Sealed {
             return match (value.bytes(), serde_json::from_slice(&json)) {
-                (None, Ok(json)) => python::from_json(json),
-                (bytes, _) => python::from_bytes(bytes.unwrap_or(&json)),
+                (None, Ok(json)) => python::from_json(json, values),
+                (bytes, _) => python::from_bytes(bytes.unwrap_or(&json), values),
             };
         }
         let sealed = Sealed {
@@ -98,8 +134,9 @@ impl Core {
             return self.copy_python::<T>(key, &item);
         }
         let sealed = Sealed::open(item.bytes)?;
-        let value: T = match value::decode(key, &sealed.json) {
-            Ok(value) => value,
+        let value = match value::decode::<T>(key, &sealed.json) {
+            Ok(value) => value::hold(value),
+            Err(_) if is_empty(&sealed.json) => value::absent(),
             Err(error) => {
                 tracing::warn!(key, %error, "the shared value of `{key}` is of another shape");
                 return None;
@@ -114,7 +151,7 @@ impl Core {
         let ttl = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
         let grace = Duration::from_millis(self.config.near_ms);
         let times = Times { ttl, grace, fail_safe: Duration::ZERO };
-        let mut entry = self.entry(value::hold(value), times, sealed.json.len());
+        let mut entry = self.entry(value, times, sealed.json.len());
         entry.version = sealed.version;
         entry.load_ms = i64::from(sealed.load_ms);
         entry.tags = tags;
@@ -124,7 +161,7 @@ impl Core {
 
     /// Reads what a Python client, or this cache for one, wrote.
     fn copy_python<T: Cacheable>(&self, key: &str, item: &Item) -> Option<FarCopy> {
-        let held = match python::read(item) {
+        let held = match python::read(item, self.values()) {
             Ok(Decoded::Bytes(bytes)) => {
                 let text = String::from_utf8(bytes.clone()).ok();
                 let held = value::hold(bytes);
@@ -134,6 +171,9 @@ impl Core {
                     let text = text.ok_or(error)?;
                     value::read::<T>(key, &value::hold(text))
                 })
+            }
+            Ok(Decoded::Json(Json::Null)) if serde_json::from_value::<T>(Json::Null).is_err() => {
+                return Some(self.copied(value::absent(), item));
             }
             Ok(Decoded::Json(json)) => {
                 // pylibmc writes True as the number 1, and reads it back so too.
@@ -153,15 +193,22 @@ impl Core {
                 return None;
             }
         };
+        Some(self.copied(value::hold(value), item))
+    }
+
+    fn copied(&self, value: Value, item: &Item) -> FarCopy {
         let near = Duration::from_millis(self.config.near_ms);
         let times = Times { ttl: near, grace: near, fail_safe: Duration::ZERO };
-        let entry = self.entry(value::hold(value), times, item.bytes.len());
-        Some(FarCopy { entry, is_fresh: true })
+        FarCopy { entry: self.entry(value, times, item.bytes.len()), is_fresh: true }
+    }
+
+    fn values(&self) -> Values {
+        self.far.as_ref().map_or(Values::Sealed, |far| far.values())
     }
 
     /// Whether values are written for Python's clients.
-    fn writes_python(&self) -> bool {
-        self.far.as_ref().is_some_and(|far| far.values() == Values::Python)
+    pub(crate) fn writes_python(&self) -> bool {
+        self.values() != Values::Sealed
     }
 
     /// Refuses what values for Python's clients have no place for.
@@ -200,17 +247,30 @@ impl Core {
             self.tags.expire(name);
             return Ok(());
         };
-        let key = tag_key(name);
-        let generation = match far.add(&key, 1).await? {
-            Some(generation) => u64::try_from(generation).unwrap_or(0),
-            None => self.begin_generation(&**far, &key).await?,
-        };
+        let generation = self.next_generation(&**far, &tag_key(name)).await?;
         self.tags.hear(name, generation);
         self.tell_tag(name, generation);
         Ok(())
     }
 
-    /// Starts a tag at a number that it cannot have had before the engine forgot it: the time.
+    /// The generation that the engine has under `key`.
+    pub(crate) async fn ask_generation(&self, far: &dyn Engine, key: &str) -> Result<u64> {
+        let found = far.get(&[key]).await?.pop().flatten();
+        match found.as_ref().and_then(generation) {
+            Some(generation) => Ok(generation),
+            None => self.begin_generation(far, key).await,
+        }
+    }
+
+    /// Moves on to a generation that nothing has.
+    pub(crate) async fn next_generation(&self, far: &dyn Engine, key: &str) -> Result<u64> {
+        match far.add(key, 1).await? {
+            Some(generation) => Ok(u64::try_from(generation).unwrap_or(0)),
+            None => self.begin_generation(far, key).await,
+        }
+    }
+
+    /// Starts at a number that it cannot have been at before the engine forgot it: the time.
     async fn begin_generation(&self, far: &dyn Engine, key: &str) -> Result<u64> {
         let start = self.config.clock.now_ms().max(0);
         let item = Item { bytes: Bytes::from(start.to_string()), flags: 0 };

@@ -29,7 +29,13 @@
 //! | URL | needs | survives a restart | shared between processes | cannot promise |
 //! |---|---|---|---|---|
 //! | `memory:` (`max_bytes`) | nothing | no | no | one load among several processes |
+//! | `redis://host/0`, `rediss:` (feature `redis`) | one Redis, not a cluster | as the server is set up | yes | that a value outlives a failover |
 //! | `memcached://a,b?ring=…` | memcached 1.6 or newer | the site's, yes; a server's, no | yes | that a server which hung and came back is not behind; ttls under a second |
+//!
+//! [`Cache::fetch_many`] loads all that is missing at once; [`Cache::keep`] is a handle for one
+//! request, which reads the same twice; [`Cache::namespace`] is forgotten as a whole;
+//! [`Cache::push`] and [`Cache::latest`] are for values that readers never load;
+//! [`Cache::hot_keys`] and [`Cache::prefixes`] say what is read and how it fares.
 //!
 //! The URL of a memcached fleet names the ring by which its other clients place keys; see
 //! [`engine::Memcached::open`] for the options. A server that fails leaves the ring, its keys go to
@@ -48,14 +54,20 @@ mod core;
 pub mod engine;
 mod error;
 mod fetch;
+mod flight;
+mod keep;
 mod life;
+mod many;
 mod metrics;
+mod namespace;
 mod pickle;
 mod python;
+mod reads;
 mod sealed;
 mod store;
 mod tags;
 mod value;
+mod warm;
 
 pub use cache::Cache;
 pub use changes::{Change, Changes};
@@ -64,4 +76,5 @@ pub use engine::{Engine, Memory};
 pub use error::{Error, Failure, Kind, Result};
 pub use life::Life;
 pub use metrics::Stats;
+pub use reads::{HotKey, PrefixStats};
 pub use value::Cacheable;

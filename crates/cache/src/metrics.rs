@@ -1,8 +1,8 @@
 //! The cache's metrics, each declared once, and the same numbers for whoever asks the cache itself.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use metrics::{Counter, Histogram, describe_counter, describe_histogram};
@@ -41,7 +41,10 @@ pub(crate) struct Meters {
 /// Counts for the recorder and for [`Stats`].
 pub(crate) struct Meter {
     counter: Counter,
-    count: Arc<AtomicU64>,
+    count: AtomicU64,
+    /// At which count the next sample is taken.
+    sample_at: AtomicU64,
+    sampled: AtomicU64,
 }
 
 impl Meters {
@@ -51,6 +54,7 @@ impl Meters {
         describe_counter!(MISSES, "reads that found nothing in this process");
         describe_counter!(LOADS, "loaders run");
         describe_counter!(FAILURES, "loaders that failed, timed out or panicked");
+        describe_counter!(EJECTIONS, "times that a server of the engine failed and was left out");
         describe_histogram!(LOAD, "how long loaders took");
         Self {
             hits: Meter::new(metrics::counter!(HITS)),
@@ -65,7 +69,8 @@ impl Meters {
 
 impl Meter {
     fn new(counter: Counter) -> Self {
-        Self { counter, count: Arc::default() }
+        let [count, sample_at, sampled] = [const { AtomicU64::new(0) }; 3];
+        Self { counter, count, sample_at, sampled }
     }
 
     pub(crate) fn count(&self) {
@@ -73,14 +78,31 @@ impl Meter {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts, and now and then says that this one is a sample, which stands for as many as it says.
+    pub(crate) fn count_and_sample(&self) -> Option<u64> {
+        self.counter.increment(1);
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        if before < self.sample_at.load(Ordering::Relaxed) {
+            return None;
+        }
+        // At random distances, so that reads which come in turn are sampled in turn.
+        let distance = 1 + RandomState::new().build_hasher().finish() % (2 * SAMPLE_EVERY - 1);
+        self.sample_at.store(before + distance, Ordering::Relaxed);
+        let last = self.sampled.swap(before + 1, Ordering::Relaxed);
+        Some((before + 1).saturating_sub(last)).filter(|weight| *weight > 0)
+    }
+
     pub(crate) fn read(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 }
 
+/// About one read in so many is a sample.
+const SAMPLE_EVERY: u64 = 64;
 const HITS: &str = "throng_cache_hits_reads";
 const STALE: &str = "throng_cache_stale_reads";
 const MISSES: &str = "throng_cache_missed_reads";
 const LOADS: &str = "throng_cache_started_loads";
 const FAILURES: &str = "throng_cache_failed_loads";
+pub(crate) const EJECTIONS: &str = "throng_cache_ejected_servers";
 const LOAD: &str = "throng_cache_load_seconds";

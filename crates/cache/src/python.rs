@@ -1,4 +1,6 @@
-//! Values as Python's memcached clients write and read them: client flags say what the bytes are.
+//! Values as Python's clients write and read them. With memcached's, client flags say what the bytes
+//! are; on Redis, Django's backends write a whole number as digits and everything else as a pickle,
+//! which django-redis may compress.
 //!
 //! | flags | bytes | written for |
 //! |---|---|---|
@@ -14,24 +16,33 @@ use bytes::Bytes;
 use serde_json::{Map, Number, Value as Json};
 
 use crate::{
-    engine::Item,
+    engine::{Item, Values},
     pickle::{self, Data},
 };
 
 /// Writes bytes.
-pub(crate) fn from_bytes(bytes: &[u8]) -> Item {
-    Item { bytes: Bytes::copy_from_slice(bytes), flags: BYTES }
+pub(crate) fn from_bytes(bytes: &[u8], values: Values) -> Item {
+    match values {
+        Values::Pickled => pickled(&Data::Bytes(bytes.to_vec())),
+        _ => Item { bytes: Bytes::copy_from_slice(bytes), flags: BYTES },
+    }
 }
 
 /// Writes a value that is JSON.
-pub(crate) fn from_json(json: Json) -> Item {
+pub(crate) fn from_json(json: Json, values: Values) -> Item {
+    let is_pickled = values == Values::Pickled;
     match json {
-        Json::String(text) => Item { bytes: text.into(), flags: TEXT },
         Json::Number(number) if !number.is_f64() => {
-            Item { bytes: number.to_string().into(), flags: LONG }
+            Item { bytes: number.to_string().into(), flags: if is_pickled { 0 } else { LONG } }
         }
-        other => Item { bytes: pickle::dump(&data(other)).into(), flags: PICKLE },
+        other if is_pickled => pickled(&data(other)),
+        Json::String(text) => Item { bytes: text.into(), flags: TEXT },
+        other => Item { flags: PICKLE, ..pickled(&data(other)) },
     }
+}
+
+fn pickled(data: &Data) -> Item {
+    Item { bytes: pickle::dump(data).into(), flags: 0 }
 }
 
 /// What an item holds.
@@ -44,7 +55,10 @@ pub(crate) enum Decoded {
 }
 
 /// Reads an item, or says why not.
-pub(crate) fn read(item: &Item) -> Result<Decoded, String> {
+pub(crate) fn read(item: &Item, values: Values) -> Result<Decoded, String> {
+    if values == Values::Pickled {
+        return read_pickled(&item.bytes);
+    }
     let bytes = if item.flags & ZLIB == 0 { item.bytes.to_vec() } else { inflate(&item.bytes)? };
     let text = |bytes| String::from_utf8(bytes).map_err(|_| "its text is not UTF-8".to_owned());
     match item.flags & !ZLIB {
@@ -55,11 +69,30 @@ pub(crate) fn read(item: &Item) -> Result<Decoded, String> {
             let number = digits.trim().parse::<Number>().map_err(|error| error.to_string())?;
             Ok(Decoded::Json(Json::Number(number)))
         }
-        PICKLE => match pickle::load(&bytes).map_err(|error| error.to_string())? {
-            Data::Bytes(bytes) => Ok(Decoded::Bytes(bytes)),
-            data => Ok(Decoded::Json(json(data)?)),
-        },
+        PICKLE => unpickle(&bytes),
         flags => Err(format!("its flags {flags} are of no client that is known")),
+    }
+}
+
+/// Reads what a Redis backend wrote, which says by itself what it is.
+fn read_pickled(bytes: &[u8]) -> Result<Decoded, String> {
+    if let Some(number) = std::str::from_utf8(bytes).ok().and_then(whole_number) {
+        return Ok(Decoded::Json(Json::Number(number)));
+    }
+    // No pickle begins as zlib does.
+    if bytes.first() == Some(&ZLIB_HEAD) { unpickle(&inflate(bytes)?) } else { unpickle(bytes) }
+}
+
+fn whole_number(text: &str) -> Option<Number> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_whole)
+}
+
+fn unpickle(bytes: &[u8]) -> Result<Decoded, String> {
+    match pickle::load(bytes).map_err(|error| error.to_string())? {
+        Data::Bytes(bytes) => Ok(Decoded::Bytes(bytes)),
+        data => Ok(Decoded::Json(json(data)?)),
     }
 }
 
@@ -126,6 +159,8 @@ const INTEGER: u32 = 2;
 const LONG: u32 = 4;
 const ZLIB: u32 = 8;
 const TEXT: u32 = 16;
+/// The first byte of a zlib stream.
+const ZLIB_HEAD: u8 = 0x78;
 const MAX_INFLATED: u64 = 64 << 20;
 
 #[cfg(test)]
@@ -145,7 +180,7 @@ mod tests {
             let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
             let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
             let flags = u32::try_from(vector["flags"].as_u64().unwrap()).unwrap();
-            let value = read(&Item { bytes: bytes.into(), flags });
+            let value = read(&Item { bytes: bytes.into(), flags }, Values::Python);
             let expected = match vector["python"].as_str().unwrap() {
                 "str" => json!("héllo"),
                 "empty str" => json!(""),
@@ -179,7 +214,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_item_is_read_or_refused_without_panic(bytes: Vec<u8>, flags in 0..40_u32) {
-            let _ = read(&Item { bytes: bytes.into(), flags });
+            let item = Item { bytes: bytes.into(), flags };
+            for values in [Values::Python, Values::Pickled] {
+                let _ = read(&item, values);
+            }
         }
     }
 }

@@ -49,6 +49,38 @@ pub(crate) fn read<T: Cacheable>(key: &str, value: &Value) -> Result<T> {
     decode(key, &json)
 }
 
+/// What says that there is no value under a key, whatever its type.
+pub(crate) fn absent() -> Value {
+    Arc::new(Absent)
+}
+
+struct Absent;
+
+impl Held for Absent {
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        Ok(b"null".to_vec())
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+pub(crate) fn is_absent(value: &Value) -> bool {
+    let any: &dyn Any = &**value;
+    any.is::<Absent>()
+}
+
+/// Whether the value can be a `T`, as far as being absent goes.
+pub(crate) fn suits<T: Cacheable>(value: &Value) -> bool {
+    !is_absent(value) || serde_json::from_slice::<T>(b"null").is_ok()
+}
+
+/// Reads a held value as a `T`; `None` when it says that there is none.
+pub(crate) fn read_some<T: Cacheable>(key: &str, value: &Value) -> Result<Option<T>> {
+    if suits::<T>(value) { read(key, value).map(Some) } else { Ok(None) }
+}
+
 pub(crate) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::value("write", key, error))
 }

@@ -1,7 +1,10 @@
 //! What a cache can stand on: the trait that every engine implements, and the schemes that open one.
 
+mod key;
 mod memcached;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use crate::{Cache, Config, Result};
 
 pub use memcached::Memcached;
 pub use memory::Memory;
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 
 /// An engine: bytes under keys, for a while, and one lease for each expiry.
 ///
@@ -83,6 +88,9 @@ pub enum Values {
     /// As pylibmc, pymemcache, python-memcached and Django's backends read and write them. There is
     /// no place for versions and tags, and a value in its grace looks like a fresh one.
     Python,
+    /// As Django's Redis backends read and write them: whole numbers as digits, everything else as a
+    /// pickle. What [`Python`](Self::Python) lacks, this lacks too.
+    Pickled,
 }
 
 /// What an engine stores: bytes, and the client flags that say what they are.
@@ -133,6 +141,20 @@ pub(crate) async fn open(url: &str, config: Config) -> Result<Cache> {
             let engine = Memcached::open(&url, &config.clock)?;
             Ok(config.with_engine(engine))
         }
-        _ => Err(url.unknown_scheme("cache", &["memory", "memcached"]).into()),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => {
+            let engine = Redis::open(&url, &config.clock)?;
+            Ok(config.with_engine(engine))
+        }
+        _ => Err(url.unknown_scheme("cache", OPENS).into()),
     }
 }
+
+const OPENS: &[&str] = &[
+    "memory",
+    "memcached",
+    #[cfg(feature = "redis")]
+    "redis",
+    #[cfg(feature = "redis")]
+    "rediss",
+];

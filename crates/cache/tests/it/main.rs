@@ -2,10 +2,17 @@
 
 mod fetch;
 mod fleet;
+mod keep;
+mod many;
 mod memcached;
+mod namespace;
 mod plain;
 mod python;
+mod reads;
+#[cfg(feature = "redis")]
+mod redis;
 mod servers;
+mod warm;
 
 use std::time::Duration;
 

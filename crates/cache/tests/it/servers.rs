@@ -1,4 +1,4 @@
-//! Private memcached servers on free ports, which tests may kill, stop and start again.
+//! Private memcached and Redis servers on free ports, which tests may kill, stop and start again.
 
 use std::{
     io::{Read, Write},
@@ -9,6 +9,7 @@ use std::{
 
 /// A fleet that ends with the test.
 pub(crate) struct Servers {
+    program: &'static str,
     ports: Vec<u16>,
     processes: Vec<Child>,
 }
@@ -16,15 +17,25 @@ pub(crate) struct Servers {
 impl Servers {
     /// `None`, after saying so, where memcached is not installed; in CI that fails.
     pub(crate) fn start(count: usize) -> Option<Self> {
-        let found = Command::new("memcached").arg("-V").stdout(Stdio::null()).status();
+        Self::start_program("memcached", count)
+    }
+
+    /// The same with one Redis.
+    #[cfg(feature = "redis")]
+    pub(crate) fn start_redis() -> Option<Self> {
+        Self::start_program("redis-server", 1)
+    }
+
+    fn start_program(program: &'static str, count: usize) -> Option<Self> {
+        let found = Command::new(program).arg("--version").stdout(Stdio::null()).status();
         if found.is_err() {
-            assert!(std::env::var("CI").is_err(), "memcached must be installed in CI");
-            println!("skip: memcached is not installed");
+            assert!(std::env::var("CI").is_err(), "{program} must be installed in CI");
+            println!("skip: {program} is not installed");
             return None;
         }
         let ports: Vec<u16> = free_ports(count);
-        let processes = ports.iter().map(|port| launch(*port)).collect();
-        Some(Self { ports, processes })
+        let processes = ports.iter().map(|port| launch(program, *port)).collect();
+        Some(Self { program, ports, processes })
     }
 
     /// The fleet as a URL with these options.
@@ -44,7 +55,7 @@ impl Servers {
 
     /// Starts it again, empty, where it was.
     pub(crate) fn start_again(&mut self, server: usize) {
-        self.processes[server] = launch(self.ports[server]);
+        self.processes[server] = launch(self.program, self.ports[server]);
     }
 
     /// Stops a server (`STOP`) so that it keeps its connections and answers nothing, or lets it go
@@ -85,15 +96,23 @@ impl Drop for Servers {
     }
 }
 
-fn launch(port: u16) -> Child {
-    let mut command = Command::new("memcached");
-    // As root it wants to be told who to be; otherwise it ignores the wish.
-    command.args(["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "64", "-t", "1"]);
-    command.args(["-u", "nobody"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let process = command.spawn().expect("memcached starts");
+fn launch(program: &str, port: u16) -> Child {
+    let mut command = Command::new(program);
+    let port_text = port.to_string();
+    let question = if program == "memcached" {
+        command.args(["-l", "127.0.0.1", "-p", &port_text, "-U", "0", "-m", "64", "-t", "1"]);
+        // As root it wants to be told who to be; otherwise it ignores the wish.
+        command.args(["-u", "nobody"]);
+        "version\r\n"
+    } else {
+        command.args(["--bind", "127.0.0.1", "--port", &port_text, "--save", ""]);
+        "PING\r\n"
+    };
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let process = command.spawn().expect("the server starts");
     let started = Instant::now();
-    while ask(port, "version\r\n").is_none() {
-        assert!(started.elapsed() < Duration::from_secs(20), "memcached answers on port {port}");
+    while ask(port, question).is_none_or(|answer| answer.is_empty()) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{program} answers on port {port}");
         std::thread::sleep(Duration::from_millis(10));
     }
     process

@@ -39,7 +39,7 @@ pub use bus::Bus;
 pub struct Ctx {
     /// The site's tables: a SeaORM connection, and [`Db::begin`] for transactions.
     pub db: Db,
-    /// Values that are dear to make.
+    /// Values that are dear to make. What has been read, this context reads again: [`Cache::keep`].
     pub cache: Cache,
     /// Work for later.
     pub queue: Queue,
@@ -134,7 +134,7 @@ impl Site {
         Ctx {
             queue: Queue { room: queue.clone(), db: db.clone() },
             db,
-            cache: cache.clone(),
+            cache: cache.keep(),
             bus: bus.clone(),
             clock: clock.clone(),
             ids: ids.clone(),

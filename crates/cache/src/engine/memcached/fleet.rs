@@ -18,7 +18,7 @@ use super::{
     line::{Expects, Fault, Line, Request},
     protocol::Reply,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, metrics::EJECTIONS};
 
 /// Sends requests to the servers that own their keys.
 #[derive(Debug)]
@@ -217,4 +217,3 @@ fn nobody(last: Option<Fault>) -> Error {
 
 /// How many requests wait for a line before whoever sends more waits too.
 const MAX_WAITING: usize = 1_024;
-pub(super) const EJECTIONS: &str = "throng_cache_ejected_servers";

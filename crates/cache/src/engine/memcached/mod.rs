@@ -7,7 +7,6 @@
 //! owns the key without it.
 
 mod fleet;
-mod key;
 mod line;
 mod protocol;
 
@@ -23,12 +22,14 @@ use throng_ring::{Placement, Ring, Server};
 
 use self::{
     fleet::{Fleet, Route},
-    key::{Keys, OddKeys},
     protocol::{Flags, Reply},
 };
 use crate::{
     Error, Result,
-    engine::{Claim, Engine, Item, Lease, Span, Values},
+    engine::{
+        Claim, Engine, Item, Lease, Span, Values,
+        key::{Keys, OddKeys},
+    },
 };
 
 /// A fleet of memcached servers, version 1.6 or newer. Clones share its connections.

@@ -1,4 +1,5 @@
-//! Keys as memcached takes them: at most 250 bytes, no spaces, no control characters.
+//! Keys on shared engines: Django's `prefix:version:key` where a version is given, and for memcached
+//! at most 250 bytes, no spaces, no control characters.
 
 use bytes::Bytes;
 
@@ -6,7 +7,7 @@ use crate::{Error, Result};
 
 /// What becomes of a key that memcached does not take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum OddKeys {
+pub(crate) enum OddKeys {
     /// It is hashed: `md5:` and 32 hex digits, which is the same in every process.
     #[default]
     Hash,
@@ -16,19 +17,25 @@ pub(super) enum OddKeys {
 
 /// How the cache's keys become memcached's.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Keys {
-    pub(super) odd: OddKeys,
+pub(crate) struct Keys {
+    pub(crate) odd: OddKeys,
     /// With a version, keys are Django's: `prefix:version:key`. Without, `prefix` comes in front.
-    pub(super) prefix: String,
-    pub(super) version: Option<u32>,
+    pub(crate) prefix: String,
+    pub(crate) version: Option<u32>,
 }
 
 impl Keys {
-    pub(super) fn wire(&self, key: &str) -> Result<Bytes> {
-        let text = match self.version {
+    /// The key as any engine is asked for it.
+    pub(crate) fn named(&self, key: &str) -> String {
+        match self.version {
             Some(version) => format!("{}:{version}:{key}", self.prefix),
             None => format!("{}{key}", self.prefix),
-        };
+        }
+    }
+
+    /// The key as memcached is asked for it.
+    pub(crate) fn wire(&self, key: &str) -> Result<Bytes> {
+        let text = self.named(key);
         let is_plain = text.bytes().all(|byte| byte > b' ' && byte != 0x7f);
         if is_plain && (1..=MAX_BYTES).contains(&text.len()) {
             return Ok(text.into());
