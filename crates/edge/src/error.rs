@@ -54,7 +54,10 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Accept(_) => Kind::Retry,
-            Self::Upstream { .. } | Self::NoUpstream | Self::SameUpstream { .. } | Self::Setting { .. } => Kind::Bug,
+            Self::Upstream { .. }
+            | Self::NoUpstream
+            | Self::SameUpstream { .. }
+            | Self::Setting { .. } => Kind::Bug,
         }
     }
 }

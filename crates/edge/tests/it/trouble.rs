@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_edge::Config;
+use throng_edge::{Config, Error, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::wire::{BackEnd, bypass, ok, run};
@@ -76,6 +76,50 @@ async fn a_drained_back_end_gets_nothing_new() {
     site.edge.drain(&one.address, false);
     site.edge.set_weight(&two.address, 0);
     assert!(site.get("/").await.ends_with("one"));
+}
+
+#[tokio::test]
+async fn back_ends_come_and_go_while_visitors_ask() {
+    let (one, two) = (BackEnd::page("", "one").await, BackEnd::page("", "two").await);
+    let site = run(bypass(), &[&one]).await;
+    let upstream = |back_end: &BackEnd| Upstream::http(&back_end.url()).unwrap();
+    assert!(site.get("/").await.ends_with("one"));
+    site.edge.set_weight(&one.address, 0);
+    // One that stays keeps its weight, so only the new one is asked.
+    site.edge.set_upstreams(vec![upstream(&one), upstream(&two)]).unwrap();
+    let before = one.requests();
+    for _ in 0..20 {
+        assert!(site.get("/").await.ends_with("two"));
+    }
+    assert_eq!(one.requests(), before);
+    // One that left and came back is new.
+    site.edge.set_upstreams(vec![upstream(&two)]).unwrap();
+    site.edge.set_upstreams(vec![upstream(&one)]).unwrap();
+    assert!(site.get("/").await.ends_with("one"));
+    // What cannot be leaves everything as it was.
+    assert!(matches!(site.edge.set_upstreams(Vec::new()), Err(Error::NoUpstream)));
+    let twice = site.edge.set_upstreams(vec![upstream(&two), upstream(&two)]);
+    assert!(twice.unwrap_err().to_string().contains("is there twice"));
+    assert!(site.get("/").await.ends_with("one"));
+}
+
+#[tokio::test]
+async fn a_new_back_end_is_checked_and_one_that_left_no_more() {
+    let (one, two) = (BackEnd::page("", "one").await, BackEnd::page("", "two").await);
+    let mut config = bypass();
+    config.health.path = Some("/up".into());
+    config.health.interval_ms = 5;
+    let site = run(config, &[&one]).await;
+    site.edge.set_upstreams(vec![Upstream::http(&two.url()).unwrap()]).unwrap();
+    while two.requests() < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let left = one.requests();
+    while two.requests() < 10 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // A check may have been under way when it left.
+    assert!(one.requests() <= left + 1);
 }
 
 #[tokio::test]

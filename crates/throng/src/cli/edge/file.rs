@@ -1,0 +1,276 @@
+//! The file of an edge: what the command line has flags for, and everything else that can be set.
+
+use std::{
+    fmt::Display,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use throng_core::Secret;
+use throng_edge::{Upstream, cache};
+use toml::Spanned;
+
+/// What a file says. Two that are equal ask for the same edge.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Page {
+    pub(super) listen: Option<String>,
+    pub(super) access_log: bool,
+    pub(super) read_only: bool,
+    cache_mib: Option<Spanned<u64>>,
+    trust: Vec<Spanned<String>>,
+    purge_token: Option<String>,
+    pub(super) upstream: Vec<BackEnd>,
+    health: Health,
+    limits: Limits,
+    policy: Policy,
+    rule: Vec<Rule>,
+}
+
+/// One `[[upstream]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackEnd {
+    url: Spanned<String>,
+    /// In percent of the usual share.
+    #[serde(default = "usual")]
+    pub(super) weight: u32,
+    #[serde(default)]
+    pub(super) drain: bool,
+}
+
+fn usual() -> u32 {
+    100
+}
+
+/// Declares a section whose keys are fields of a part of the edge's own config: what the file leaves
+/// out stays as it is there.
+macro_rules! section {
+    ($name:ident of $part:ty { $($field:ident: $type:ty),* $(,)? }) => {
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct $name { $($field: Option<$type>),* }
+
+        impl $name {
+            fn apply(&self, part: &mut $part) {
+                $(if let Some(value) = &self.$field { part.$field = value.clone().into(); })*
+            }
+        }
+    };
+}
+
+section!(Health of throng_edge::Health {
+    path: String,
+    interval_ms: u64,
+    timeout_ms: u64,
+    fall: u32,
+    rise: u32,
+    eject_after: u32,
+    eject_ms: u64,
+    slow_start_ms: u64,
+    panic_percent: u32,
+});
+
+section!(Limits of throng_edge::Config {
+    head_timeout_ms: u64,
+    body_timeout_ms: u64,
+    max_head_bytes: usize,
+    max_fields: usize,
+    max_body_bytes: u64,
+    max_connections: usize,
+    connect_timeout_ms: u64,
+    answer_timeout_ms: u64,
+    max_requests_per_server: usize,
+    max_queue: usize,
+    queue_timeout_ms: u64,
+    retries: usize,
+    retry_after_s: u32,
+});
+
+section!(Policy of cache::Policy {
+    default_ttl_ms: u64,
+    is_heuristic: bool,
+    grace_ms: u64,
+    sick_ms: u64,
+    read_only_ms: u64,
+    session_cookies: Vec<String>,
+    neutral_cookies: Vec<String>,
+    tracking_cookies: Vec<String>,
+    tracking_parameters: Vec<String>,
+    stores_cookies: bool,
+    heeds_clients: bool,
+    hit_for_miss_ms: u64,
+    sick_pause_ms: u64,
+    max_object_bytes: u64,
+    max_variants: usize,
+});
+
+/// One `[[rule]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    pattern: Spanned<String>,
+    keep_ms: Option<u64>,
+    #[serde(default)]
+    bypass: bool,
+}
+
+/// What is wrong with a file, in one line that says where and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("cannot read `{}`: {source}", .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: {reason}", .path.display())]
+    Wrong { path: PathBuf, line: usize, reason: String },
+}
+
+impl Page {
+    /// Reads the file at `path`, and its text.
+    pub(super) fn load(path: &Path) -> Result<(Self, String), FileError> {
+        let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Ok((Self::read(path, &text)?, text))
+    }
+
+    /// Reads `text`, the content of `path`, and checks that an edge can be made of it.
+    pub(super) fn read(path: &Path, text: &str) -> Result<Self, FileError> {
+        let wrong = |span: Range<usize>, reason: String| FileError::Wrong {
+            path: path.to_owned(),
+            line: line_of(text, span.start),
+            reason,
+        };
+        let page: Self = toml::from_str(text).map_err(|error| {
+            wrong(error.span().unwrap_or(0..0), error.message().replace('\n', "; "))
+        })?;
+        let say =
+            |span: &Range<usize>, reason: &dyn Display| wrong(span.clone(), reason.to_string());
+        if page.upstream.is_empty() {
+            return Err(wrong(
+                text.len()..text.len(),
+                "there is no back end; add `[[upstream]]` and `url = \"http://host:port\"`".into(),
+            ));
+        }
+        for (place, back_end) in page.upstream.iter().enumerate() {
+            let span = back_end.url.span();
+            let upstream = back_end.upstream().map_err(|error| say(&span, &error))?;
+            let is_same = |other: &BackEnd| {
+                other.upstream().is_ok_and(|other| other.name() == upstream.name())
+            };
+            if page.upstream[..place].iter().any(is_same) {
+                let twice = throng_edge::Error::SameUpstream { name: upstream.name().to_owned() };
+                return Err(say(&span, &twice));
+            }
+        }
+        for network in &page.trust {
+            let parsed = network.get_ref().parse::<throng_edge::Network>();
+            parsed.map_err(|error| say(&network.span(), &error))?;
+        }
+        if let Some(mib) = page.cache_mib.as_ref().filter(|mib| *mib.get_ref() == 0) {
+            return Err(say(&mib.span(), &"`cache_mib` is 0; it takes 1 or more"));
+        }
+        for rule in &page.rule {
+            if rule.keep_ms.is_some() == rule.bypass {
+                let reason = "a rule has either `keep_ms = 1000` or `bypass = true`";
+                return Err(say(&rule.pattern.span(), &reason));
+            }
+        }
+        Ok(page)
+    }
+
+    /// The back ends, in the order of the file.
+    pub(super) fn upstreams(&self) -> Result<Vec<Upstream>, throng_edge::Error> {
+        self.upstream.iter().map(BackEnd::upstream).collect()
+    }
+
+    /// Writes what the file says over `config`.
+    pub(super) fn apply(&self, config: &mut throng_edge::Config) {
+        self.health.apply(&mut config.health);
+        self.limits.apply(config);
+        self.policy.apply(&mut config.policy);
+        if let Some(mib) = &self.cache_mib {
+            config.cache_bytes = mib.get_ref() << 20;
+        }
+        if let Some(token) = &self.purge_token {
+            config.purge_token = Some(Secret::new(token.clone()));
+        }
+        let networks = self.trust.iter().map(|network| network.get_ref().parse());
+        config.trusted_peers.extend(networks.filter_map(Result::<throng_edge::Network, _>::ok));
+        config.policy.rules = self.rule.iter().map(Rule::rule).collect();
+    }
+
+    /// The page without what a running edge can change.
+    pub(super) fn fixed(&self) -> Self {
+        Self { upstream: Vec::new(), read_only: false, ..self.clone() }
+    }
+}
+
+impl BackEnd {
+    pub(super) fn upstream(&self) -> Result<Upstream, throng_edge::Error> {
+        Upstream::http(self.url.get_ref())
+    }
+}
+
+impl Rule {
+    fn rule(&self) -> cache::Rule {
+        let keep = |ttl_ms| cache::Action::Keep { ttl_ms };
+        let action = self.keep_ms.map_or(cache::Action::Bypass, keep);
+        cache::Rule { pattern: self.pattern.get_ref().clone(), action }
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        Page::read(Path::new("edge.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line_and_what_would_be_right() {
+        let good = "[[upstream]]\nurl = \"http://a:1\"\n";
+        for (text, wants) in [
+            ("", "edge.toml:1: there is no back end; add `[[upstream]]`"),
+            ("listen = 80", "edge.toml:1: invalid type: integer `80`, expected a string"),
+            ("\n[health]\nintervall_ms = 1", "edge.toml:3: unknown field `intervall_ms`, expected"),
+            ("[[upstream]]\nurl = \"a:1\"", "edge.toml:2: cannot use upstream `a:1`: "),
+            ("[[upstream]]\nweight = 1", "edge.toml:1: missing field `url`"),
+            ("x = [", "edge.toml:1: "),
+        ] {
+            assert!(said(text).starts_with(wants), "{text}: {}", said(text));
+        }
+        for (more, wants) in [
+            (good, "edge.toml:4: upstream a:1 is there twice"),
+            ("[[rule]]\npattern = \"/a\"", "edge.toml:4: a rule has either"),
+            ("[limits]\nretries = -1", "edge.toml:4: invalid value: integer `-1`"),
+        ] {
+            let text = format!("{good}{more}");
+            assert!(said(&text).starts_with(wants), "{text}: {}", said(&text));
+        }
+        let text = format!("trust = [\n\"10.0.0.0/33\"]\ncache_mib = 1\n{good}");
+        assert!(said(&text).starts_with("edge.toml:2: `10.0.0.0/33` is no network"));
+        assert!(said(&format!("cache_mib = 0\n{good}")).contains("takes 1 or more"));
+    }
+
+    #[test]
+    fn what_the_file_says_reaches_the_edge_and_the_rest_stays() {
+        let text = "trust = [\"10.0.0.0/8\"]\n[[upstream]]\nurl = \"http://a:1\"\n[health]\npath = \"/up\"\n\
+             [limits]\nretries = 1\n[policy]\nsession_cookies = [\"sid\"]\n[[rule]]\npattern = \"/live/*\"\n\
+             keep_ms = 1000\n";
+        let page = Page::read(Path::new("edge.toml"), text).unwrap();
+        let mut config = throng_edge::Config::default();
+        page.apply(&mut config);
+        assert_eq!(config.health.path.as_deref(), Some("/up"));
+        assert_eq!((config.retries, config.max_queue), (1, 1_024));
+        assert_eq!(config.policy.session_cookies, ["sid"]);
+        assert_eq!(config.policy.rules[0].action, cache::Action::Keep { ttl_ms: 1_000 });
+        assert_eq!(config.policy.default_ttl_ms, 60_000);
+        assert_eq!(config.trusted_peers.len(), 1);
+    }
+}
