@@ -2,7 +2,7 @@
 
 use throng_core::Secret;
 
-use crate::{cache::Policy, peer::Network};
+use crate::{Balance, cache::Policy, peer::Network};
 
 /// Everything that can be set. Every bound has a default under which a site works.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub max_queue: usize,
     /// How long a request may wait there, in milliseconds. Defaults to 5,000.
     pub queue_timeout_ms: u64,
+    /// How a back end is chosen. Defaults to [`Balance::PeakEwma`].
+    pub balance: Balance,
     /// How often one idempotent request may be tried again at another back end. Defaults to 3.
     pub retries: usize,
     /// What a visitor is told to wait after a 503, in seconds. Defaults to 5.
@@ -94,6 +96,7 @@ impl Default for Config {
             max_requests_per_server: 256,
             max_queue: 1_024,
             queue_timeout_ms: 5_000,
+            balance: Balance::default(),
             retries: 3,
             retry_after_s: 5,
             health: Health::default(),

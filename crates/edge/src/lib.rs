@@ -83,7 +83,7 @@ mod stats;
 mod tasks;
 mod upstream;
 
-pub use balance::Status;
+pub use balance::{Balance, Status};
 pub use body::{Body, BoxError};
 pub use cache::{Cache, Policy};
 pub use config::{Config, Health};

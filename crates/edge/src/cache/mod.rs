@@ -33,7 +33,8 @@ use std::sync::{
 use http::Uri;
 use throng_core::Clock;
 
-use self::{key::Key, store::Store, tags::Tags, terms::Terms};
+pub(crate) use self::key::Key;
+use self::{store::Store, tags::Tags, terms::Terms};
 
 pub(crate) use self::entry::strip_hop;
 pub use self::{

@@ -107,6 +107,10 @@ impl Question {
         &self.headers
     }
 
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }

@@ -11,8 +11,8 @@ use http_body::Body as HttpBody;
 use super::Edge;
 use crate::{
     Body,
-    balance::{Picked, Standing, pick},
-    cache::Question,
+    balance::{Balance, Choice, Picked, Standing, consistent, pick},
+    cache::{Key, Question},
     upstream::{Cause, Lease, Server},
 };
 
@@ -23,6 +23,7 @@ pub(super) struct Outgoing {
     headers: HeaderMap,
     body: Body,
     extensions: Extensions,
+    key: Key,
     /// Whether sending it twice does no harm, and it can be: it has no body.
     may_repeat: bool,
 }
@@ -60,7 +61,8 @@ impl Outgoing {
             [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
                 .contains(&method);
         let may_repeat = is_idempotent && body.is_end_stream();
-        Self { method, uri: question.uri().clone(), headers, body, extensions, may_repeat }
+        let (uri, key) = (question.uri().clone(), question.key().clone());
+        Self { method, uri, headers, body, extensions, key, may_repeat }
     }
 
     fn request(&mut self) -> Request<Body> {
@@ -78,11 +80,15 @@ impl Edge {
     pub(super) async fn send(&self, mut outgoing: Outgoing) -> Result<Response<Body>, Refusal> {
         let inner = &self.inner;
         inner.budget.deposit();
+        let address = match inner.config.balance {
+            Balance::Consistent => consistent::hash(&[outgoing.key.as_str()]),
+            _ => 0,
+        };
         let is_read = matches!(outgoing.method, Method::GET | Method::HEAD);
         let mut tried = Vec::new();
         let mut request = Some(outgoing.request());
         loop {
-            let (server, lease) = self.lease(&tried).await?;
+            let (server, lease) = self.lease(&tried, address).await?;
             tried.push(Arc::clone(&server));
             let sent = request.take().unwrap_or_else(|| outgoing.request());
             let started = inner.clock.elapsed();
@@ -126,7 +132,7 @@ impl Edge {
     /// Whether another server may be tried after those in `tried`.
     fn may_retry(&self, tried: &[Arc<Server>], now: Duration) -> bool {
         let may = tried.len() <= self.inner.config.retries
-            && self.pick(&self.inner.fleet.now(), tried) != Picked::None
+            && self.pick(&self.inner.fleet.now(), tried, 0) != Picked::None
             && self.inner.budget.withdraw(now);
         if may {
             self.inner.stats.retries.add(1);
@@ -134,18 +140,29 @@ impl Edge {
         may
     }
 
-    fn pick(&self, servers: &[Arc<Server>], tried: &[Arc<Server>]) -> Picked {
+    fn pick(&self, servers: &[Arc<Server>], tried: &[Arc<Server>], address: u64) -> Picked {
         let inner = &self.inner;
         let standings: Vec<&Standing> = servers.iter().map(|server| &server.standing).collect();
         let place = |one: &Arc<Server>| servers.iter().position(|server| Arc::ptr_eq(server, one));
         let tried: Vec<usize> = tried.iter().filter_map(place).collect();
-        let most = inner.config.max_requests_per_server;
-        let now = inner.clock.elapsed();
-        pick(&standings, &inner.config.health, now, (most, &tried), self.draw())
+        let choice = Choice {
+            balance: inner.config.balance,
+            health: &inner.config.health,
+            now: inner.clock.elapsed(),
+            max_requests: inner.config.max_requests_per_server,
+            tried: &tried,
+            random: self.draw(),
+            address,
+        };
+        pick(&standings, choice)
     }
 
     /// A place at a server that was not tried; waits for one while the queue is not full.
-    async fn lease(&self, tried: &[Arc<Server>]) -> Result<(Arc<Server>, Lease), Refusal> {
+    async fn lease(
+        &self,
+        tried: &[Arc<Server>],
+        address: u64,
+    ) -> Result<(Arc<Server>, Lease), Refusal> {
         let inner = &self.inner;
         let mut place = None;
         let limit = Duration::from_millis(inner.config.queue_timeout_ms);
@@ -155,7 +172,7 @@ impl Edge {
             let mut freed = std::pin::pin!(inner.fleet.freed.notified());
             freed.as_mut().enable();
             let servers = inner.fleet.now();
-            match self.pick(&servers, tried) {
+            match self.pick(&servers, tried, address) {
                 Picked::Server(index) => {
                     let server = Arc::clone(&servers[index]);
                     let lease = server.lease();

@@ -118,7 +118,8 @@ impl Server {
     pub(crate) fn new(upstream: Upstream, freed: Arc<Notify>, clock: Clock) -> Arc<Self> {
         let Upstream { name, kind } = upstream;
         let went_down = watch::Sender::new(0);
-        Arc::new(Self { name, kind, standing: Standing::new(), went_down, freed, clock })
+        let standing = Standing::new(&name);
+        Arc::new(Self { name, kind, standing, went_down, freed, clock })
     }
 
     /// Takes one of the places at this server; the lease gives it back.

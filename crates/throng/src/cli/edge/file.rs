@@ -20,6 +20,7 @@ pub(super) struct Page {
     pub(super) access_log: bool,
     pub(super) read_only: bool,
     cache_mib: Option<Spanned<u64>>,
+    balance: Balance,
     trust: Vec<Spanned<String>>,
     purge_token: Option<String>,
     pub(super) upstream: Vec<BackEnd>,
@@ -27,6 +28,16 @@ pub(super) struct Page {
     limits: Limits,
     policy: Policy,
     rule: Vec<Rule>,
+}
+
+/// How a back end is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Balance {
+    #[default]
+    PeakEwma,
+    LeastConnections,
+    Consistent,
 }
 
 /// One `[[upstream]]`.
@@ -197,6 +208,11 @@ impl Page {
         }
         let networks = self.trust.iter().map(|network| network.get_ref().parse());
         config.trusted_peers.extend(networks.filter_map(Result::<throng_edge::Network, _>::ok));
+        config.balance = match self.balance {
+            Balance::PeakEwma => throng_edge::Balance::PeakEwma,
+            Balance::LeastConnections => throng_edge::Balance::LeastConnections,
+            Balance::Consistent => throng_edge::Balance::Consistent,
+        };
         config.policy.rules = self.rule.iter().map(Rule::rule).collect();
     }
 
@@ -242,6 +258,7 @@ mod tests {
             ("[[upstream]]\nurl = \"a:1\"", "edge.toml:2: cannot use upstream `a:1`: "),
             ("[[upstream]]\nweight = 1", "edge.toml:1: missing field `url`"),
             ("x = [", "edge.toml:1: "),
+            ("balance = \"rr\"", "edge.toml:1: unknown variant `rr`, expected one of `peak-ewma`"),
         ] {
             assert!(said(text).starts_with(wants), "{text}: {}", said(text));
         }
@@ -260,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_the_file_says_reaches_the_edge_and_the_rest_stays() {
-        let text = "trust = [\"10.0.0.0/8\"]\n[[upstream]]\nurl = \"http://a:1\"\n[health]\npath = \"/up\"\n\
+        let text = "trust = [\"10.0.0.0/8\"]\nbalance = \"consistent\"\n[[upstream]]\nurl = \"http://a:1\"\n[health]\npath = \"/up\"\n\
              [limits]\nretries = 1\n[policy]\nsession_cookies = [\"sid\"]\n[[rule]]\npattern = \"/live/*\"\n\
              keep_ms = 1000\n";
         let page = Page::read(Path::new("edge.toml"), text).unwrap();
@@ -272,5 +289,6 @@ mod tests {
         assert_eq!(config.policy.rules[0].action, cache::Action::Keep { ttl_ms: 1_000 });
         assert_eq!(config.policy.default_ttl_ms, 60_000);
         assert_eq!(config.trusted_peers.len(), 1);
+        assert_eq!(config.balance, throng_edge::Balance::Consistent);
     }
 }
