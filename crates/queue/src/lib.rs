@@ -54,6 +54,8 @@
 //! | URL | needs | survives a restart | shared between processes | cannot promise |
 //! |---|---|---|---|---|
 //! | `database:` | the site's database | yes | yes, all that open it | exactly once; order among retries |
+//! | `redis://host/0` | feature `redis` | as Redis is set | yes, and with Celery | the same |
+//! | `amqp://one,two/` | feature `rabbitmq`, the site's database | yes | yes, and with Celery | the same; order between nodes; records of light tasks |
 
 mod backoff;
 pub mod conformance;

@@ -28,8 +28,8 @@ impl Queue {
         Self::with_engine(Database::new(db, clock.clone()), clock)
     }
 
-    /// Opens the engine that `url` names: `database:`, which is the tables of `db`, or with the
-    /// feature `redis` a `redis://host:6379/0`.
+    /// Opens the engine that `url` names: `database:`, which is the tables of `db`, with the feature
+    /// `redis` a `redis://host:6379/0`, with the feature `rabbitmq` an `amqp://one,two/`.
     ///
     /// # Errors
     /// [`Error::Url`] for a scheme or option that this build does not open.
@@ -50,6 +50,11 @@ impl Queue {
             "redis" => {
                 let engine = crate::engine::redis::Redis::open(&url, clock.clone()).await?;
                 Ok(Self::with_engine(engine, clock))
+            }
+            #[cfg(feature = "rabbitmq")]
+            "amqp" => {
+                let engine = crate::engine::rabbitmq::Rabbitmq::open(&url, db, clock.clone());
+                Ok(Self::with_engine(engine.await?, clock))
             }
             _ => Err(url.unknown_scheme("queue", OPENS).into()),
         }
@@ -262,9 +267,12 @@ impl Queue {
     }
 }
 
-#[cfg(not(feature = "redis"))]
-const OPENS: &[&str] = &["database"];
-#[cfg(feature = "redis")]
-const OPENS: &[&str] = &["database", "redis"];
+const OPENS: &[&str] = &[
+    "database",
+    #[cfg(feature = "redis")]
+    "redis",
+    #[cfg(feature = "rabbitmq")]
+    "amqp",
+];
 /// How often a task that another process may finish is asked for.
 const POLL: Duration = Duration::from_millis(100);

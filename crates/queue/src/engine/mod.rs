@@ -9,8 +9,12 @@ use tokio::sync::watch;
 
 use crate::{Count, Filter, Message, Record, Result, State, TaskId};
 
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+mod celery;
 pub mod database;
 mod gather;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 #[cfg(feature = "redis")]
 pub mod redis;
 

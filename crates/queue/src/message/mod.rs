@@ -279,13 +279,12 @@ impl Message {
         }
     }
 
-    /// Redis alone needs this: the message is all that travels there.
-    #[cfg(feature = "redis")]
+    /// Brokers need this: the message is all that travels there.
+    #[cfg(any(feature = "redis", feature = "rabbitmq"))]
     pub(crate) fn clear_eta(&mut self) {
         self.headers.insert("eta".into(), Value::Null);
     }
 
-    #[cfg(feature = "redis")]
     pub(crate) fn clear_expiry(&mut self) {
         self.headers.insert("expires".into(), Value::Null);
         self.properties.remove("expiration");
@@ -297,6 +296,19 @@ impl Message {
 
     pub(crate) fn most_retries(&self) -> Option<u32> {
         self.headers.get(MAX_RETRIES)?.as_u64().map(|most| u32::try_from(most).unwrap_or(u32::MAX))
+    }
+
+    #[cfg(feature = "rabbitmq")]
+    pub(crate) fn ignores_result(&self) -> bool {
+        self.headers.get("ignore_result").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Where the result goes, and the name under which it is awaited there.
+    #[cfg(feature = "rabbitmq")]
+    pub(crate) fn reply_to(&self) -> Option<(&str, &str)> {
+        let text = |name: &str| self.properties.get(name).and_then(Value::as_str);
+        let id = || self.text_header("id");
+        Some((text("reply_to")?, text("correlation_id").or_else(id)?))
     }
 
     pub(crate) fn unique_key(&self) -> Option<&str> {

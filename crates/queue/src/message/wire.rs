@@ -44,13 +44,23 @@ impl Message {
             }
         };
         properties.insert("body_encoding".into(), json!("base64"));
-        let mut message = Self {
-            headers: envelope.headers.map(|map| map.into_owned()).unwrap_or_default(),
-            properties,
-            body,
-            content_type: envelope.content_type.unwrap_or(body::JSON.into()).into_owned(),
-            content_encoding: envelope.content_encoding.unwrap_or("utf-8".into()).into_owned(),
-        };
+        let headers = envelope.headers.map(|map| map.into_owned()).unwrap_or_default();
+        let text = |text: Option<std::borrow::Cow<'_, str>>| text.map(|text| text.into_owned());
+        let (kind, encoding) = (text(envelope.content_type), text(envelope.content_encoding));
+        Self::from_parts(headers, properties, body, kind, encoding)
+    }
+
+    /// A message of protocol 2 or 1 whose parts came by themselves.
+    pub(crate) fn from_parts(
+        headers: Map<String, Value>,
+        properties: Map<String, Value>,
+        body: Vec<u8>,
+        content_type: Option<String>,
+        content_encoding: Option<String>,
+    ) -> Result<Self> {
+        let content_type = content_type.unwrap_or_else(|| body::JSON.into());
+        let content_encoding = content_encoding.unwrap_or_else(|| "utf-8".into());
+        let mut message = Self { headers, properties, body, content_type, content_encoding };
         if !message.headers.contains_key("task") {
             message.read_protocol_1()?;
         }

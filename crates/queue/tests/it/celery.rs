@@ -1,4 +1,4 @@
-//! Real Celery on the other side of one Redis: its producers with our workers, and the reverse.
+//! Real Celery on the other side of one broker: its producers with our workers, and the reverse.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -28,28 +28,56 @@ impl Task for Add {
 /// A queue that this test alone uses, and the Python that has Celery.
 struct Peer {
     url: String,
+    /// Where Celery keeps results.
+    backend: String,
     python: String,
     name: String,
     queue: Queue,
+    /// Of the database that the queue needs, if it needs one.
+    _folder: Option<tempfile::TempDir>,
+}
+
+fn python() -> Option<String> {
+    let python = std::env::var("THRONG_TEST_PYTHON").ok();
+    if python.is_none() {
+        println!("skip: THRONG_TEST_PYTHON is not set");
+    }
+    python
+}
+
+#[cfg(feature = "rabbitmq")]
+fn own((left, right): (&str, &str)) -> (String, String) {
+    (left.to_owned(), right.to_owned())
 }
 
 impl Peer {
-    async fn new() -> Option<Self> {
+    async fn on_redis() -> Option<Self> {
         let url = redis::url()?;
-        let Ok(python) = std::env::var("THRONG_TEST_PYTHON") else {
-            println!("skip: THRONG_TEST_PYTHON is not set");
-            return None;
-        };
+        let python = python()?;
         let engine = Redis::open(&EngineUrl::parse(&url).unwrap(), Clock::system()).await.unwrap();
         let queue = Queue::with_engine(engine, Clock::system());
-        Some(Self { url, python, name: format!("peer-{}", TaskId::random()), queue })
+        Some(Self::new(url.clone(), url, python, queue))
+    }
+
+    #[cfg(feature = "rabbitmq")]
+    async fn on_rabbitmq() -> Option<Self> {
+        let url = crate::rabbitmq::url()?;
+        let python = python()?;
+        let (url, _) = crate::rabbitmq::first(&url, "").split_once('?').map(own)?;
+        let (queue, folder) = crate::rabbitmq::queue(&url).await;
+        Some(Self { _folder: Some(folder), ..Self::new(url, "rpc://".into(), python, queue) })
+    }
+
+    fn new(url: String, backend: String, python: String, queue: Queue) -> Self {
+        let name = format!("peer-{}", TaskId::random());
+        Self { url, backend, python, name, queue, _folder: None }
     }
 
     fn python(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.python);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/celery_peer.py");
         command.arg(script).arg(arguments[0]).arg(&self.name).args(&arguments[1..]);
-        command.env("BROKER", &self.url).stdout(Stdio::piped());
+        command.env("BROKER", &self.url).env("BACKEND", &self.backend).stdout(Stdio::piped());
         command
     }
 
@@ -107,7 +135,18 @@ impl Drop for Killed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn celery_calls_our_tasks_and_gets_their_results() {
-    let Some(peer) = Peer::new().await else { return };
+    let Some(peer) = Peer::on_redis().await else { return };
+    celery_calls(peer).await;
+}
+
+#[cfg(feature = "rabbitmq")]
+#[tokio::test(flavor = "multi_thread")]
+async fn celery_on_rabbitmq_calls_our_tasks_and_gets_their_results() {
+    let Some(peer) = Peer::on_rabbitmq().await else { return };
+    celery_calls(peer).await;
+}
+
+async fn celery_calls(peer: Peer) {
     let running = Running::start(peer.worker());
     let said = peer.run(&["produce"]).await;
     running.stop().await;
@@ -123,7 +162,18 @@ async fn celery_calls_our_tasks_and_gets_their_results() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn celery_runs_our_tasks_and_we_get_their_results() {
-    let Some(peer) = Peer::new().await else { return };
+    let Some(peer) = Peer::on_redis().await else { return };
+    celery_runs(peer).await;
+}
+
+#[cfg(feature = "rabbitmq")]
+#[tokio::test(flavor = "multi_thread")]
+async fn celery_on_rabbitmq_runs_our_tasks_and_we_get_their_results() {
+    let Some(peer) = Peer::on_rabbitmq().await else { return };
+    celery_runs(peer).await;
+}
+
+async fn celery_runs(peer: Peer) {
     let _worker = Killed(peer.python(&["work"]).spawn().unwrap());
     let push = |name: &str, args: Value| {
         peer.queue.push(Message::new(name, args).unwrap().queue(&peer.name))
@@ -145,7 +195,7 @@ async fn celery_runs_our_tasks_and_we_get_their_results() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_of_both_kinds_share_a_queue_and_lose_and_repeat_nothing() {
-    let Some(peer) = Peer::new().await else { return };
+    let Some(peer) = Peer::on_redis().await else { return };
     let list = format!("notes-{}", peer.name);
     let client = ::redis::Client::open(peer.url.as_str()).unwrap();
     let connection = client.get_multiplexed_async_connection().await.unwrap();

@@ -8,7 +8,7 @@ import uuid
 from celery import Celery
 
 url = os.environ["BROKER"]
-app = Celery("peer", broker=url, backend=url)
+app = Celery("peer", broker=url, backend=os.environ.get("BACKEND", url))
 queue = sys.argv[2]
 app.conf.update(
     task_default_queue=queue,

@@ -1,12 +1,12 @@
 //! Every engine passes the one suite.
 
-#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "redis", feature = "rabbitmq", feature = "postgres", feature = "mysql"))]
 use throng_core::Clock;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use throng_queue::MIGRATIONS;
 use throng_queue::{conformance, engine::database::Database};
 
-#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "redis", feature = "rabbitmq", feature = "postgres", feature = "mysql"))]
 use crate::site::START_MS;
 use crate::site::Site;
 
@@ -54,4 +54,15 @@ async fn the_redis_engine_conforms() {
     let (clock, hand) = Clock::manual(START_MS);
     let engine = crate::redis::open(&url, &clock).await;
     conformance::exercise(engine, &hand, || clock.now_ms()).await;
+}
+
+#[cfg(feature = "rabbitmq")]
+#[tokio::test]
+async fn the_rabbitmq_engine_conforms() {
+    let Some(url) = crate::rabbitmq::url() else { return };
+    let site = Site::new().await;
+    // On one node: two have no order between them.
+    let url = crate::rabbitmq::first(&url, "max_priority=10");
+    let engine = crate::rabbitmq::open(&url, &site).await;
+    conformance::exercise(engine, &site.hand, || site.clock.now_ms()).await;
 }

@@ -7,6 +7,8 @@ mod celery;
 mod crash;
 mod engines;
 mod push;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 mod schedule;

@@ -68,7 +68,7 @@ impl Database {
         Ok(lost)
     }
 
-    async fn next_due(&self) -> Result<Option<i64>, DbErr> {
+    pub(super) async fn next_due(&self) -> Result<Option<i64>, DbErr> {
         let mut select = Query::select();
         select
             .column(s::TURN_MS)
@@ -86,7 +86,7 @@ impl Database {
         Ok(self.db.query_one(&select).await?.is_some())
     }
 
-    async fn read_claimed(
+    pub(super) async fn read_claimed(
         &self,
         connection: &impl ConnectionTrait,
         rows: Vec<QueryResult>,
@@ -100,8 +100,13 @@ impl Database {
             let retries: i32 = row.try_get_by_index(3)?;
             let crashes: i32 = row.try_get_by_index(4)?;
             let rank: i32 = row.try_get_by_index(5)?;
+            let expires_ms: Option<i64> = row.try_get_by_index(6)?;
             match Message::from_json(text.as_bytes()) {
                 Ok(mut message) => {
+                    // Whoever tried it again meant it to run, whenever it was to expire.
+                    if expires_ms.is_none() {
+                        message.clear_expiry();
+                    }
                     message.set_retries(u32::try_from(retries).unwrap_or(0));
                     let lease = Lease { id: id.into(), row: seq, token: token.clone() };
                     let crashes = u32::try_from(crashes).unwrap_or(0);
@@ -133,7 +138,7 @@ impl Database {
 }
 
 /// Waiting tasks whose time has come join their queues, the longest due first.
-fn promote(now_ms: i64) -> UpdateStatement {
+pub(super) fn promote(now_ms: i64) -> UpdateStatement {
     let mut due = Query::select();
     due.column(s::SEQ)
         .from(s::TASK)
@@ -164,7 +169,7 @@ fn update(
     update
 }
 
-fn claim_values(claim: &Claim<'_>, token: &str, now_ms: i64) -> UpdateStatement {
+pub(super) fn claim_values(claim: &Claim<'_>, token: &str, now_ms: i64) -> UpdateStatement {
     let mut update = Query::update();
     update
         .table(s::TASK)
@@ -268,7 +273,7 @@ fn ready_of_queues(
     all
 }
 
-fn ready_of_queue(
+pub(super) fn ready_of_queue(
     queue: &str,
     state: i32,
     names: Option<&[String]>,
@@ -292,7 +297,8 @@ fn ready_of_queue(
     select
 }
 
-const CLAIMED: [&str; 6] = [s::SEQ, s::ID, s::MESSAGE, s::RETRIES, s::CRASHES, s::RANK];
+pub(super) const CLAIMED: [&str; 7] =
+    [s::SEQ, s::ID, s::MESSAGE, s::RETRIES, s::CRASHES, s::RANK, s::EXPIRES_MS];
 /// Waiting tasks that join their queues at once; more follow at the next claim.
 const PROMOTED: u64 = 1000;
 const CHUNK: usize = 500;

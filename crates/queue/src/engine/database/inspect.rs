@@ -132,7 +132,7 @@ impl Database {
 /// The numbers under which a state is kept.
 fn codes(state: State) -> Vec<i32> {
     match state {
-        State::Queued => vec![s::code(state), s::SUSPECT],
+        State::Queued => vec![s::code(state), s::SUSPECT, s::AFLOAT],
         _ => vec![s::code(state)],
     }
 }

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended, gather::Gather};
 use crate::{Backoff, Count, Error, Filter, Message, Record, Result, State, TaskId, backoff};
 
+#[cfg(feature = "rabbitmq")]
+pub(in crate::engine) mod afloat;
 mod claim;
 mod inspect;
 mod push;

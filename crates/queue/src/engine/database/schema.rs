@@ -48,6 +48,8 @@ pub(super) const UNTIL_MS: &str = "until_ms";
 
 /// A queued task that two workers did not survive: handed out one at a time.
 pub(super) const SUSPECT: i32 = 8;
+/// A queued task that a broker holds as well, from which a worker will get it.
+pub(super) const AFLOAT: i32 = 9;
 
 /// The number that stands for a state in the table. Numbers are for good.
 pub(super) fn code(state: State) -> i32 {
@@ -64,7 +66,7 @@ pub(super) fn code(state: State) -> i32 {
 }
 
 pub(super) fn state(code: i32) -> State {
-    if code == SUSPECT {
+    if code == SUSPECT || code == AFLOAT {
         return State::Queued;
     }
     State::ALL.into_iter().find(|state| self::code(*state) == code).unwrap_or(State::Parked)

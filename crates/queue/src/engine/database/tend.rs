@@ -47,24 +47,28 @@ impl Database {
             }
             tx.commit().await?;
         }
-        for state in [s::code(State::Queued), s::SUSPECT] {
+        for state in [s::code(State::Queued), s::SUSPECT, s::AFLOAT] {
             let late = self.turned(&self.db, state, now_ms).await?;
             if !late.is_empty() {
                 let mut expire = self.finish(State::Expired, Some("expired before it started"));
                 expire
                     .and_where(Expr::col(s::STATE).eq(state))
                     .and_where(Expr::col(s::TURN_MS).lt(now_ms))
-                    .and_where(Expr::col(s::SEQ).is_in(late));
+                    .and_where(Expr::col(s::EXPIRES_MS).is_not_null())
+                    .and_where(Expr::col(s::SEQ).is_in(late.iter().copied()));
                 tended.expired += self.db.execute(&expire).await?.rows_affected();
             }
         }
-        for state in [State::Done, State::Cancelled, State::Expired] {
-            let old = self.turned(&self.db, s::code(state), now_ms).await?;
+        // What is afloat and does not expire was taken by a worker that tells us nothing.
+        let finished = [State::Done, State::Cancelled, State::Expired].map(s::code);
+        for state in finished.into_iter().chain([s::AFLOAT]) {
+            let old = self.turned(&self.db, state, now_ms).await?;
             if !old.is_empty() {
                 let mut forget = Query::delete();
                 forget
                     .from_table(s::TASK)
-                    .and_where(Expr::col(s::STATE).eq(s::code(state)))
+                    .and_where(Expr::col(s::STATE).eq(state))
+                    .and_where(Expr::col(s::TURN_MS).lt(now_ms))
                     .and_where(Expr::col(s::SEQ).is_in(old));
                 tended.forgotten += self.db.execute(&forget).await?.rows_affected();
             }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use ::redis::RedisError;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Redis, STEPS};
-use crate::{Count, Filter, Message, Record, State, TaskId};
+use crate::{Count, Filter, Message, Record, State, TaskId, engine::celery};
 
 impl Redis {
     pub(super) async fn find_record(&self, id: &TaskId) -> Result<Option<Record>, RedisError> {
@@ -38,12 +38,7 @@ impl Redis {
             }
             Some("FAILURE") => {
                 record.state = State::Dead;
-                let told = &meta["result"];
-                let message = told["exc_message"]
-                    .as_array()
-                    .map(|all| all.iter().map(plain).collect::<Vec<_>>().join(", "));
-                let kind = plain(&told["exc_type"]);
-                record.reason = Some(format!("{kind}: {}", message.unwrap_or_default()));
+                record.reason = Some(celery::reason(&meta["result"]));
             }
             Some("REVOKED") => record.state = State::Cancelled,
             Some("STARTED" | "RETRY") => record.state = State::Running,
@@ -225,10 +220,6 @@ fn bare(message: Message) -> Record {
         reason: None,
         result: None,
     }
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| json!(value).to_string(), str::to_owned)
 }
 
 const CHUNK: usize = 500;

@@ -3,14 +3,9 @@
 use std::time::Duration;
 
 use ::redis::RedisError;
-use serde_json::json;
 
 use super::Redis;
-use crate::{
-    TaskId,
-    engine::{Ended, Lease, Tended, Verdict},
-    time,
-};
+use crate::engine::{Ended, Lease, Tended, Verdict, celery};
 
 impl Redis {
     pub(super) async fn extend_leases(
@@ -44,7 +39,8 @@ impl Redis {
                     end.reason,
                     end.result,
                 ]);
-                arguments.push(self.celery_result(&lease.id, verdict));
+                let result = celery::result(&lease.id, verdict, self.clock.now_ms());
+                arguments.push(result.map(|result| result.to_string()).unwrap_or_default());
             }
             recorded.extend(self.run::<Vec<bool>>(&self.scripts.settle, &arguments).await?);
         }
@@ -66,32 +62,6 @@ impl Redis {
         self.promote(&queues).await?;
         Ok(Tended { requeued, buried, expired, forgotten: 0 })
     }
-
-    /// What Celery's `AsyncResult` reads; empty for what is no result.
-    fn celery_result(&self, id: &TaskId, verdict: &Verdict) -> String {
-        let (status, result) = match verdict {
-            Verdict::Done(result) => ("SUCCESS", result.clone()),
-            Verdict::Dead(reason) => ("FAILURE", failure("Exception", reason)),
-            Verdict::Expire => ("REVOKED", failure("TaskRevokedError", "expired")),
-            Verdict::Retry { reason, .. } => ("RETRY", failure("Exception", reason)),
-            Verdict::Park | Verdict::Release => return String::new(),
-        };
-        let has_failed = status == "FAILURE" || status == "RETRY";
-        let traceback = has_failed.then(|| result["exc_message"][0].clone());
-        json!({
-            "status": status,
-            "result": result,
-            "traceback": traceback,
-            "children": [],
-            "date_done": time::to_iso(self.clock.now_ms()),
-            "task_id": id,
-        })
-        .to_string()
-    }
-}
-
-fn failure(kind: &str, reason: &str) -> serde_json::Value {
-    json!({"exc_type": kind, "exc_message": [reason], "exc_module": "builtins"})
 }
 
 /// A verdict as the script takes it.

@@ -1,0 +1,139 @@
+//! Carries rows of the ledger to the broker: what was pushed in a transaction, what became due,
+//! what waited for a broker to return.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::select_all;
+use throng_core::Clock;
+use tokio::sync::{Mutex, Notify};
+
+use super::{
+    envelope::Outgoing,
+    is_light,
+    router::{CARRY, PUSH, Router},
+};
+use crate::{
+    Message, Result, TaskId,
+    engine::database::{Database, afloat::Unsent},
+};
+
+#[derive(Debug)]
+pub(super) struct Carrier {
+    pub(super) ledger: Database,
+    pub(super) ledger_id: String,
+    pub(super) router: Router,
+    pub(super) clock: Clock,
+    /// Held while rows are on their way, so that no other here sends them as well.
+    sending: Mutex<()>,
+    pub(super) asked: Notify,
+    /// Whether the broker may have more than the taps have brought.
+    pub(super) must_look: AtomicBool,
+}
+
+impl Carrier {
+    pub(super) fn new(ledger: Database, ledger_id: String, router: Router, clock: Clock) -> Self {
+        let (sending, asked, must_look) = Default::default();
+        Self { ledger, ledger_id, router, clock, sending, asked, must_look }
+    }
+
+    /// Carries whatever it is asked to, and all that waited when a node returns.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let mut links: Vec<_> = self.router.nodes.iter().map(|node| node.links()).collect();
+        loop {
+            let changed = select_all(links.iter_mut().map(|link| Box::pin(link.changed())));
+            tokio::select! {
+                () = self.asked.notified() => {}
+                _ = changed => {}
+            }
+            while let Err(error) = self.carry().await {
+                tracing::warn!(error = ?error, "cannot send tasks to RabbitMQ: {error}");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+
+    /// Keeps messages as rows and sends those whose time has come.
+    pub(super) async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
+        use crate::engine::Engine as _;
+        let _sending = self.sending.lock().await;
+        let ids = self.ledger.push(messages).await?;
+        let now_ms = self.clock.now_ms();
+        let is_due = |message: &Message| message.due_ms(now_ms).is_none_or(|at_ms| at_ms <= now_ms);
+        // One whose unique key another holds was not kept.
+        let kept = messages.iter().zip(&ids).filter(|(message, id)| message.id() == **id);
+        let due: Vec<&Message> =
+            kept.map(|(message, _)| message).filter(|message| is_due(message)).collect();
+        if !self.send_kept(due.into_iter(), PUSH).await? {
+            // The rows are there; who carries them has the time to wait.
+            self.asked.notify_one();
+        }
+        Ok(ids)
+    }
+
+    /// Sends all rows that no broker has, in their order.
+    pub(super) async fn carry(&self) -> Result<()> {
+        let _sending = self.sending.lock().await;
+        loop {
+            if self.router.links().is_empty() {
+                return Ok(());
+            }
+            let unsent = self.ledger.unsent(MANY).await?;
+            let (light, kept): (Vec<&Unsent>, Vec<&Unsent>) = unsent
+                .iter()
+                .partition(|unsent| unsent.is_fresh && is_light(&unsent.message, i64::MAX));
+            let kept = kept.iter().map(|unsent| &unsent.message);
+            let all = self.send_kept(kept, CARRY).await? & self.send_light(&light).await?;
+            if !all || unsent.len() < MANY as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn send_kept<'m>(
+        &self,
+        messages: impl Iterator<Item = &'m Message>,
+        patience: Duration,
+    ) -> Result<bool> {
+        let now_ms = self.clock.now_ms();
+        let (ids, outgoing): (Vec<TaskId>, Vec<Outgoing>) = messages
+            .map(|message| (message.id(), Outgoing::of(message, Some(&self.ledger_id), now_ms)))
+            .unzip();
+        let sent = self.send(&outgoing, patience).await;
+        let confirmed = ids.into_iter().zip(&sent).filter(|(_, is_sent)| **is_sent);
+        self.ledger.mark_afloat(&confirmed.map(|(id, _)| id).collect::<Vec<_>>()).await?;
+        Ok(sent.into_iter().all(|is_sent| is_sent))
+    }
+
+    async fn send_light(&self, unsent: &[&Unsent]) -> Result<bool> {
+        let now_ms = self.clock.now_ms();
+        let outgoing: Vec<Outgoing> =
+            unsent.iter().map(|unsent| Outgoing::of(&unsent.message, None, now_ms)).collect();
+        let sent = self.send(&outgoing, CARRY).await;
+        let confirmed = unsent.iter().zip(&sent).filter(|(_, is_sent)| **is_sent);
+        self.ledger
+            .forget_unsent(&confirmed.map(|(unsent, _)| unsent.row).collect::<Vec<_>>())
+            .await?;
+        Ok(sent.into_iter().all(|is_sent| is_sent))
+    }
+
+    /// Publishes; a worker here looks again.
+    pub(super) async fn send(&self, outgoing: &[Outgoing], patience: Duration) -> Vec<bool> {
+        if outgoing.is_empty() {
+            return Vec::new();
+        }
+        let sent = self.router.send(outgoing, patience).await;
+        self.must_look.store(true, Ordering::SeqCst);
+        self.ledger.signals().ready();
+        sent
+    }
+}
+
+/// Rows that are carried at once.
+const MANY: u64 = 500;
+const AGAIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,400 @@
+//! RabbitMQ: Celery's messages in kombu's queues, on one node or on several that are no cluster.
+//!
+//! A broker hands tasks out and keeps no books. So what a site wants to know or to change of a
+//! task is in its database, the *ledger*: rows of the same tables as in the database engine, for
+//! every task but those that ignore their result and can run at once. Those, the *light* ones,
+//! are with the broker alone until something happens to them, and a worker holds them by the
+//! delivery that is not yet acknowledged.
+//!
+//! What has a row is acknowledged as soon as the row says who holds it: from then on the row is the
+//! lease. Its messages are only tickets, of which there may be too many (one was published twice,
+//! or came again after a cut), never too few.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use lapin::{
+    Acker, Channel,
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
+};
+use throng_core::{Clock, EngineUrl};
+use throng_db::{Db, Tx};
+use tokio::{sync::watch, task::JoinSet};
+
+use self::{carrier::Carrier, envelope::Outgoing, node::Node, router::Router, taps::Store};
+use super::{Batch, Claim, Ended, Engine, Fire, Lease, Tended, database::Database, gather::Gather};
+use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
+
+mod carrier;
+mod claim;
+mod envelope;
+mod node;
+mod results;
+mod router;
+mod settle;
+mod taps;
+
+/// Tasks that RabbitMQ hands out, with the site's database as the ledger.
+pub struct Rabbitmq {
+    carrier: Arc<Carrier>,
+    clock: Clock,
+    store: Arc<Store>,
+    /// Held during a claim: the taps have one bound.
+    taking: tokio::sync::Mutex<()>,
+    held: Mutex<HashMap<Lease, Held>>,
+    /// Where the results of tasks that are held are awaited, and under which name.
+    replies: Mutex<HashMap<Lease, (String, String)>>,
+    gather: Gather,
+    holder: String,
+    /// How many tasks the ledger takes while no node can be reached.
+    spool: u64,
+    /// What keeps the connections; stops with the engine.
+    _keepers: JoinSet<()>,
+}
+
+/// A task that a delivery holds.
+struct Held {
+    acker: Acker,
+    /// Closes when nothing holds it any more.
+    _channel: Channel,
+    message: Message,
+    worker: Arc<str>,
+    /// On the clock: a worker here that no longer prolongs it is gone.
+    until: Duration,
+}
+
+impl Rabbitmq {
+    /// Connects to the nodes that `url` names, `amqp://user:password@one,two/vhost`, and keeps
+    /// books in `db`, in which [`MIGRATIONS`](crate::MIGRATIONS) must have run. A node that does
+    /// not answer is tried again for as long as the engine is there.
+    ///
+    /// Options: `weights` (such as `3,1`: the shares of the nodes), `max_priority` (Celery's
+    /// `task_queue_max_priority`; without it RabbitMQ knows no priorities), `spool` (how many tasks
+    /// are kept while no node answers, 100,000 unless set) and `keep_s` (how long records of
+    /// finished tasks stay, an hour unless set).
+    ///
+    /// # Errors
+    /// [`Error::Url`] for a URL that is wrong, [`Error::Engine`] when the database does not answer.
+    pub async fn open(url: &EngineUrl, db: Db, clock: Clock) -> Result<Self> {
+        let mut options = url.options();
+        let keep_s: Option<u64> = options.take("keep_s")?;
+        let spool: u64 = options.take("spool")?.unwrap_or(100_000);
+        let max_priority: Option<u16> = options.take("max_priority")?;
+        let weights: Option<String> = options.take("weights")?;
+        options.finish()?;
+        let weights = read_weights(url, weights.as_deref())?;
+        let max_priority = max_priority.map(u8::try_from).transpose();
+        let max_priority = max_priority
+            .map_err(|_| url.fault("max_priority", "it is at most 255, and 10 will do"))?;
+        let mut ledger = Database::new(db, clock.clone());
+        if let Some(keep_s) = keep_s {
+            ledger = ledger.keep(Duration::from_secs(keep_s));
+        }
+        let nodes = addresses(url)?.into_iter().zip(weights);
+        let nodes: Vec<Arc<Node>> =
+            nodes.map(|(uri, weight)| Arc::new(Node::new(uri, weight, max_priority))).collect();
+        let ledger_id = ledger.ledger_id().await?;
+        let mut keepers = JoinSet::new();
+        for node in &nodes {
+            keepers.spawn(node.clone().keep());
+            keepers.spawn(results::keep(node.clone(), ledger.clone(), ledger_id.clone()));
+        }
+        let router = Router::new(nodes);
+        // Whoever opens a queue wants to use it; but a broker that is away stops nobody.
+        router.wait_for_one(FIRST_LINK).await;
+        let carrier = Arc::new(Carrier::new(ledger, ledger_id, router, clock.clone()));
+        keepers.spawn(carrier.clone().keep());
+        let holder = TaskId::random().to_string();
+        let (store, taking, held, replies, gather) = Default::default();
+        Ok(Self {
+            carrier,
+            clock,
+            store,
+            taking,
+            held,
+            replies,
+            gather,
+            holder,
+            spool,
+            _keepers: keepers,
+        })
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_replies(&self) -> MutexGuard<'_, HashMap<Lease, (String, String)>> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what was brought and nobody claimed. Whoever calls holds `taking`.
+    async fn give_back(&self) {
+        let holds = !self.lock_held().is_empty();
+        taps::give_back(&self.carrier.router.links(), &self.store, holds).await;
+        self.carrier.must_look.store(true, Ordering::SeqCst);
+    }
+
+    /// Refuses what would make the spool larger than it may be.
+    async fn admit(&self, count: usize) -> Result<()> {
+        if self.carrier.router.is_usable() {
+            return Ok(());
+        }
+        let waiting = self.carrier.ledger.count_unsent().await?;
+        if waiting.saturating_add(count as u64) > self.spool {
+            let source = format!("no node answers, and {waiting} tasks wait for one already");
+            return Err(Error::Engine {
+                engine: NAME,
+                doing: "push a task",
+                source: source.into(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn push_light(&self, messages: &[&Message]) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        let outgoing: Vec<Outgoing> =
+            messages.iter().map(|message| Outgoing::of(message, None, now_ms)).collect();
+        let sent = self.carrier.send(&outgoing, router::PUSH).await;
+        let left = messages.iter().zip(sent).filter(|(_, is_sent)| !is_sent);
+        let left: Vec<Message> = left.map(|(message, _)| (*message).clone()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        self.admit(left.len()).await?;
+        self.carrier.ledger.push(&left).await?;
+        self.carrier.asked.notify_one();
+        Ok(())
+    }
+
+    async fn push_kept(&self, messages: &[&Message]) -> Result<Vec<TaskId>> {
+        self.admit(messages.len()).await?;
+        let messages: Vec<Message> = messages.iter().map(|message| (*message).clone()).collect();
+        let commit = |all: Arc<[Message]>| async move { self.carrier.push(&all).await }.boxed();
+        self.gather.push(&messages, commit).await
+    }
+}
+
+impl fmt::Debug for Rabbitmq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rabbitmq").field("nodes", &self.carrier.router.nodes.len()).finish()
+    }
+}
+
+#[async_trait]
+impl Engine for Rabbitmq {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn wakes(&self) -> watch::Receiver<u64> {
+        self.carrier.ledger.wakes()
+    }
+
+    fn finishes(&self) -> watch::Receiver<u64> {
+        self.carrier.ledger.finishes()
+    }
+
+    async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
+        let now_ms = self.clock.now_ms();
+        let (light, kept): (Vec<&Message>, Vec<&Message>) =
+            messages.iter().partition(|message| is_light(message, now_ms));
+        if !light.is_empty() {
+            self.push_light(&light).await?;
+        }
+        if kept.is_empty() {
+            return Ok(messages.iter().map(Message::id).collect());
+        }
+        let mut kept = self.push_kept(&kept).await?.into_iter();
+        let id = |message: &Message| match is_light(message, now_ms) {
+            true => message.id(),
+            false => kept.next().unwrap_or_else(|| message.id()),
+        };
+        Ok(messages.iter().map(id).collect())
+    }
+
+    async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
+        let id = self.carrier.ledger.push_in(tx, message).await?;
+        let carrier = self.carrier.clone();
+        tx.after_commit(move || carrier.asked.notify_one());
+        Ok(id)
+    }
+
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Batch> {
+        self.claim_tasks(claim).await
+    }
+
+    async fn extend(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
+        self.extend_leases(leases, by).await
+    }
+
+    async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
+        self.settle_ended(ended).await
+    }
+
+    async fn tend(&self, max_crashes: u32) -> Result<Tended> {
+        self.tend_tasks(max_crashes).await
+    }
+
+    async fn unpark(&self, names: &[String]) -> Result<u64> {
+        let unparked = self.carrier.ledger.unpark(names).await?;
+        if unparked > 0 {
+            self.carrier.carry().await?;
+        }
+        Ok(unparked)
+    }
+
+    async fn find(&self, id: &TaskId) -> Result<Option<Record>> {
+        self.carrier.ledger.find(id).await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
+        self.carrier.ledger.list(filter).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>> {
+        let mut counts = self.carrier.ledger.counts().await?;
+        let links = self.carrier.router.links();
+        let mut queues: Vec<String> = links.iter().flat_map(|link| link.declared()).collect();
+        queues.extend(counts.iter().map(|count| count.queue.clone()));
+        queues.sort();
+        queues.dedup();
+        for queue in queues {
+            let messages = self.count_messages(&queue).await?;
+            let is_it = |count: &&mut Count| count.queue == queue && count.state == State::Queued;
+            // Those with a row have a message too; what is beyond them is light, or a stranger's.
+            match counts.iter_mut().find(is_it) {
+                Some(count) => count.tasks = count.tasks.max(messages),
+                None if messages > 0 => {
+                    counts.push(Count { queue, state: State::Queued, tasks: messages });
+                }
+                None => {}
+            }
+        }
+        counts.sort_by(|a, b| (&a.queue, a.state).cmp(&(&b.queue, b.state)));
+        Ok(counts)
+    }
+
+    async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool> {
+        let is_retried = self.carrier.ledger.retry(id, edited).await?;
+        if is_retried {
+            self.carrier.carry().await?;
+        }
+        Ok(is_retried)
+    }
+
+    async fn cancel(&self, id: &TaskId) -> Result<bool> {
+        self.carrier.ledger.cancel(id).await
+    }
+
+    async fn purge(&self, queue: &str, state: State) -> Result<u64> {
+        let mut purged = self.carrier.ledger.purge(queue, state).await?;
+        if state == State::Queued {
+            let _one = self.taking.lock().await;
+            self.give_back().await;
+            let mut messages = 0;
+            for link in self.carrier.router.links() {
+                messages += link.purge(queue).await.map_err(failed("purge tasks"))?;
+            }
+            purged = purged.max(messages);
+        }
+        Ok(purged)
+    }
+
+    async fn pause(&self, queue: &str, is_paused: bool) -> Result<()> {
+        self.carrier.ledger.pause(queue, is_paused).await?;
+        if is_paused {
+            // What was brought here already is for others, if they are not told to pause.
+            let _one = self.taking.lock().await;
+            self.give_back().await;
+        }
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<String>> {
+        self.carrier.ledger.paused().await
+    }
+
+    async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool> {
+        self.carrier.ledger.lead(role, holder, lease).await
+    }
+
+    async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {
+        self.carrier.ledger.last_fire(schedule, now_ms).await
+    }
+
+    async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
+        let has_fired = self.carrier.ledger.fire(fire).await?;
+        if has_fired && fire.message.is_some() {
+            self.carrier.carry().await?;
+        }
+        Ok(has_fired)
+    }
+}
+
+/// Whether a task can be left to the broker alone.
+fn is_light(message: &Message, now_ms: i64) -> bool {
+    message.ignores_result()
+        && message.unique_key().is_none()
+        && !message.is_at_most_once()
+        && message.due_ms(now_ms).is_none_or(|due_ms| due_ms <= now_ms)
+}
+
+fn addresses(url: &EngineUrl) -> Result<Vec<AMQPUri>> {
+    if url.hosts().is_empty() {
+        return Err(url.fault("host", "it names a node, like amqp://127.0.0.1:5672/").into());
+    }
+    let vhost = match url.path().trim_start_matches('/') {
+        "" => "/".to_owned(),
+        vhost => vhost.to_owned(),
+    };
+    let uri = |host: &throng_core::url::Host| AMQPUri {
+        scheme: AMQPScheme::AMQP,
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo {
+                username: url.user().unwrap_or("guest").to_owned(),
+                password: url.password().map_or("guest", |word| word.reveal()).to_owned(),
+            },
+            host: host.name.clone(),
+            port: host.port.unwrap_or(5672),
+        },
+        vhost: vhost.clone(),
+        query: AMQPQueryString { heartbeat: Some(HEARTBEAT_S), ..AMQPQueryString::default() },
+    };
+    Ok(url.hosts().iter().map(uri).collect())
+}
+
+/// The shares of the nodes, one each unless they are given.
+fn read_weights(url: &EngineUrl, text: Option<&str>) -> Result<Vec<u32>> {
+    let nodes = url.hosts().len();
+    let Some(text) = text else { return Ok(vec![1; nodes]) };
+    let read: Option<Vec<u32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    match read {
+        Some(weights) if weights.len() == nodes && weights.iter().any(|weight| *weight > 0) => {
+            Ok(weights)
+        }
+        _ => {
+            let reason = format!("they are {nodes} numbers, one for each node, like 3,1");
+            Err(url.fault("weights", reason).into())
+        }
+    }
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(lapin::Error) -> Error {
+    move |source| Error::Engine { engine: NAME, doing, source: Box::new(source) }
+}
+
+const NAME: &str = "rabbitmq";
+/// The row of a lease that a delivery holds.
+const LIGHT: i64 = -1;
+/// A connection that says nothing for twice this long is cut, on both sides: so what a machine that
+/// vanished held runs again within 10 s.
+const HEARTBEAT_S: u16 = 4;
+const FIRST_LINK: Duration = Duration::from_secs(5);

@@ -1,0 +1,109 @@
+//! Which node a message goes to: by weight among those that answer.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::select_all;
+
+use super::{
+    envelope::Outgoing,
+    node::{Link, Node},
+};
+
+#[derive(Debug)]
+pub(super) struct Router {
+    pub(super) nodes: Vec<Arc<Node>>,
+    /// What each node is ahead of its share: smooth weighted round robin.
+    turns: Mutex<Vec<i64>>,
+}
+
+impl Router {
+    pub(super) fn new(nodes: Vec<Arc<Node>>) -> Self {
+        let turns = Mutex::new(vec![0; nodes.len()]);
+        Self { nodes, turns }
+    }
+
+    /// The nodes that can be reached now.
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        self.nodes.iter().filter_map(|node| node.link()).collect()
+    }
+
+    /// Whether there is a node that whoever cannot wait may publish to.
+    pub(super) fn is_usable(&self) -> bool {
+        self.nodes.iter().any(|node| node.link().is_some() && !node.rests())
+    }
+
+    /// Returns when a node can be reached, at the latest after `limit`.
+    pub(super) async fn wait_for_one(&self, limit: Duration) {
+        let mut links: Vec<_> = self.nodes.iter().map(|node| node.links()).collect();
+        let one = links.iter_mut().map(|link| Box::pin(link.wait_for(Option::is_some)));
+        let _ = tokio::time::timeout(limit, select_all(one)).await;
+    }
+
+    /// Publishes all, and says of each whether a node confirmed it. A node that does not answer in
+    /// time is not followed by another: what it was given may have arrived, and the caller has
+    /// waited long enough.
+    pub(super) async fn send(&self, all: &[Outgoing], patience: Duration) -> Vec<bool> {
+        let mut sent = Vec::with_capacity(all.len());
+        for window in all.chunks(WINDOW) {
+            sent.extend(self.send_window(window, patience).await);
+        }
+        sent
+    }
+
+    async fn send_window(&self, window: &[Outgoing], patience: Duration) -> Vec<bool> {
+        let mut sent = vec![false; window.len()];
+        for _ in 0..self.nodes.len() {
+            let Some(node) = self.next(patience > PUSH) else { return sent };
+            let Some(link) = node.link() else { continue };
+            let left: Vec<usize> = (0..window.len()).filter(|at| !sent[*at]).collect();
+            let confirmed = match left.len() == window.len() {
+                true => link.publish(window, patience).await,
+                false => {
+                    let rest: Vec<Outgoing> = left.iter().map(|at| window[*at].clone()).collect();
+                    link.publish(&rest, patience).await
+                }
+            };
+            for (at, is_confirmed) in left.into_iter().zip(confirmed) {
+                sent[at] = is_confirmed;
+            }
+            if sent.iter().all(|is_sent| *is_sent) {
+                node.succeeded();
+                return sent;
+            }
+            let is_lost = !link.is_alive();
+            node.failed();
+            if !is_lost {
+                return sent;
+            }
+        }
+        sent
+    }
+
+    /// The node whose turn it is; one that rests only for those who can wait for it.
+    fn next(&self, is_patient: bool) -> Option<Arc<Node>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let linked = (0..self.nodes.len()).filter(|at| self.nodes[*at].link().is_some());
+        let (rested, mut usable): (Vec<usize>, Vec<usize>) =
+            linked.partition(|at| self.nodes[*at].rests());
+        if usable.is_empty() && is_patient {
+            usable = rested;
+        }
+        let total: i64 = usable.iter().map(|at| i64::from(self.nodes[*at].weight)).sum();
+        for at in &usable {
+            turns[*at] += i64::from(self.nodes[*at].weight);
+        }
+        let chosen = usable.into_iter().max_by_key(|at| turns[*at])?;
+        turns[chosen] -= total;
+        Some(self.nodes[chosen].clone())
+    }
+}
+
+/// Messages that are on their way to be confirmed at once.
+const WINDOW: usize = 256;
+/// How long a push waits for a confirmation before its task goes another way.
+pub(super) const PUSH: Duration = Duration::from_millis(200);
+/// How long whoever carries what is safe already waits for one.
+pub(super) const CARRY: Duration = Duration::from_secs(5);

@@ -1,0 +1,160 @@
+//! Leases and ends: of tasks that have a row, and of those that a delivery alone holds.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+
+use super::{Held, LIGHT, Rabbitmq, envelope::Outgoing};
+use crate::{
+    Result, TaskId,
+    engine::{
+        Claim, Ended, Engine as _, Lease, Tended, Verdict, celery, database::afloat::Arrived,
+    },
+};
+
+impl Rabbitmq {
+    pub(super) async fn extend_leases(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
+        let (light, rows): (Vec<Lease>, Vec<Lease>) =
+            leases.iter().cloned().partition(|lease| lease.row == LIGHT);
+        let mut lost = match rows.is_empty() {
+            true => Vec::new(),
+            false => self.carrier.ledger.extend(&rows, by).await?,
+        };
+        let until = self.clock.elapsed().saturating_add(by);
+        let mut all = self.lock_held();
+        for lease in light {
+            match all.get_mut(&lease) {
+                Some(held) if held.acker.usable() => held.until = until,
+                _ => {
+                    all.remove(&lease);
+                    lost.push(lease);
+                }
+            }
+        }
+        drop(all);
+        let mut replies = self.lock_replies();
+        lost.iter().for_each(|lease| drop(replies.remove(lease)));
+        Ok(lost)
+    }
+
+    pub(super) async fn settle_ended(&self, ended: &[Ended]) -> Result<Vec<bool>> {
+        let light = |ended: &&Ended| ended.lease.row == LIGHT;
+        // The ledger first: if it fails, nothing has happened and all of it is tried again.
+        let rows: Vec<Ended> = ended.iter().filter(|ended| !light(ended)).cloned().collect();
+        self.keep_light(ended.iter().filter(light)).await?;
+        let mut recorded = match rows.is_empty() {
+            true => Vec::new(),
+            false => self.carrier.ledger.settle(&rows).await?,
+        }
+        .into_iter();
+        let light = self.end_light(ended.iter().filter(light)).await;
+        let mut light = light.into_iter();
+        let recorded: Vec<bool> = ended
+            .iter()
+            .map(|ended| if ended.lease.row == LIGHT { light.next() } else { recorded.next() })
+            .map(|is_recorded| is_recorded.unwrap_or(false))
+            .collect();
+        self.tell(ended, &recorded).await;
+        if rows.iter().any(|ended| ended.verdict == Verdict::Release) {
+            self.carrier.carry().await?;
+        }
+        self.carrier.ledger.signals().finished();
+        Ok(recorded)
+    }
+
+    /// Makes rows for those whose message must not go with its delivery: what is tried again, dead
+    /// or parked.
+    async fn keep_light(&self, ended: impl Iterator<Item = &Ended>) -> Result<()> {
+        let is_kept = |verdict: &Verdict| {
+            matches!(verdict, Verdict::Retry { .. } | Verdict::Dead(_) | Verdict::Park)
+        };
+        for Ended { lease, verdict } in ended.filter(|ended| is_kept(&ended.verdict)) {
+            let found =
+                self.lock_held().get(lease).map(|held| (held.message.clone(), held.worker.clone()));
+            let Some((message, worker)) = found else { continue };
+            let queues = [message.queue_name().to_owned()];
+            let claim = Claim {
+                worker: &worker,
+                queues: &queues,
+                names: None,
+                limit: 1,
+                takes_suspect: false,
+                lease: Duration::from_secs(60),
+            };
+            let token: Arc<str> = TaskId::random().as_str().into();
+            let arrived = Arrived { message, is_kept: false, crashes: 0 };
+            let taken = self.carrier.ledger.take_rows(&claim, &token, &[arrived]).await?;
+            let end = |lease: Lease| Ended { lease, verdict: verdict.clone() };
+            let ends: Vec<Ended> = taken.into_iter().map(|claimed| end(claimed.lease)).collect();
+            self.carrier.ledger.settle(&ends).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_light(&self, ended: impl Iterator<Item = &Ended>) -> Vec<bool> {
+        let ends: Vec<(Option<Held>, &Verdict)> = {
+            let mut all = self.lock_held();
+            ended.map(|ended| (all.remove(&ended.lease), &ended.verdict)).collect()
+        };
+        let ends = ends.into_iter().map(|(held, verdict)| async move {
+            let Some(held) = held else { return false };
+            let done = match verdict {
+                Verdict::Release => {
+                    let options = BasicNackOptions { requeue: true, ..Default::default() };
+                    held.acker.nack(options).await
+                }
+                _ => held.acker.ack(BasicAckOptions::default()).await,
+            };
+            done.unwrap_or(false)
+        });
+        join_all(ends).await
+    }
+
+    /// Sends results to whoever waits for them by Celery's RPC backend.
+    async fn tell(&self, ended: &[Ended], recorded: &[bool]) {
+        let mut told = Vec::new();
+        {
+            let mut replies = self.lock_replies();
+            for (Ended { lease, verdict }, is_recorded) in ended.iter().zip(recorded) {
+                let Some((to, correlation_id)) = replies.remove(lease) else { continue };
+                let result = celery::result(&lease.id, verdict, self.clock.now_ms());
+                if let Some(result) = result.filter(|_| *is_recorded) {
+                    told.push(Outgoing::result(&to, &correlation_id, &result));
+                }
+            }
+        }
+        // Whoever waits has its queue on one of the nodes; the others drop it.
+        for link in self.carrier.router.links() {
+            for out in &told {
+                link.tell(out).await;
+            }
+        }
+    }
+
+    pub(super) async fn tend_tasks(&self, max_crashes: u32) -> Result<Tended> {
+        let tended = self.carrier.ledger.tend(max_crashes).await?;
+        let now = self.clock.elapsed();
+        let late: Vec<Lease> = {
+            let all = self.lock_held();
+            let late = all.iter().filter(|(_, held)| held.until < now);
+            late.map(|(lease, _)| lease.clone()).collect()
+        };
+        for lease in late {
+            self.let_go(&lease).await;
+        }
+        if self.store.is_stale() {
+            let _one = self.taking.lock().await;
+            self.give_back().await;
+        }
+        // What another process left behind is carried by one of those that live.
+        if self.carrier.ledger.lead(CARRIES, &self.holder, CARRY_LEASE).await? {
+            self.carrier.ledger.promote_due().await?;
+            self.carrier.carry().await?;
+        }
+        Ok(tended)
+    }
+}
+
+const CARRIES: &str = "carry";
+const CARRY_LEASE: Duration = Duration::from_secs(4);

@@ -1,0 +1,289 @@
+//! What the nodes give out: a tap on each queue, and a bounded store of what came from it.
+//!
+//! A tap is a consumer. All taps of a connection share one bound on what they may bring that is
+//! not yet acknowledged, and it is as large as what the worker has room for. So a worker that is
+//! busy with long tasks holds back none that another could run; and what it no longer wants goes
+//! back.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lapin::{
+    Channel, Consumer, ConsumerDelegate, Error,
+    message::{Delivery, DeliveryResult},
+    options::{
+        BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+    },
+    types::FieldTable,
+};
+
+use super::node::{Link, ready};
+use crate::engine::Signals;
+
+/// What has come and nobody has claimed.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    queues: Mutex<HashMap<String, VecDeque<Stored>>>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    since: Instant,
+    /// The place of its connection among those that were tapped.
+    link: usize,
+    delivery: Delivery,
+}
+
+/// A message that was given to us, with the channel that must stay open until it is acknowledged.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) queue: String,
+    pub(super) delivery: Delivery,
+    pub(super) channel: Channel,
+}
+
+/// The taps of one connection, on a channel of their own.
+#[derive(Debug)]
+pub(super) struct Intake {
+    channel: Channel,
+    taps: HashMap<String, Tap>,
+    /// What the taps may bring at most.
+    prefetch: u16,
+}
+
+#[derive(Debug)]
+struct Tap {
+    /// It is cancelled when this goes.
+    consumer: Consumer,
+    is_open: Arc<AtomicBool>,
+}
+
+/// Where a tap pours to.
+struct Spout {
+    queue: String,
+    link: usize,
+    store: Arc<Store>,
+    signals: Arc<Signals>,
+    is_open: Arc<AtomicBool>,
+}
+
+impl ConsumerDelegate for Spout {
+    /// Called by the connection itself, in the order of what the broker says; so whatever came
+    /// before an answer of the broker is in the store before the answer is here.
+    fn on_new_delivery(
+        &self,
+        delivery: DeliveryResult,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        match delivery {
+            Ok(Some(delivery)) => {
+                self.store.put(&self.queue, self.link, delivery);
+                self.signals.ready();
+            }
+            Ok(None) | Err(_) => self.is_open.store(false, Ordering::SeqCst),
+        }
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Store {
+    /// Takes at most `limit` of what came from these queues, `channels` being those of the links.
+    pub(super) fn take(
+        &self,
+        queues: &[String],
+        limit: usize,
+        channels: &[Option<Channel>],
+    ) -> Vec<Taken> {
+        let mut all = self.lock();
+        let mut taken = Vec::new();
+        for queue in queues {
+            let Some(waiting) = all.get_mut(queue) else { continue };
+            while taken.len() < limit {
+                let Some(Stored { link, delivery, .. }) = waiting.pop_front() else { break };
+                // Where the connection is gone, the broker gives it out again.
+                if let Some(Some(channel)) = channels.get(link)
+                    && !delivery.acker.poisoned()
+                {
+                    let (queue, channel) = (queue.clone(), channel.clone());
+                    taken.push(Taken { queue, delivery, channel });
+                }
+            }
+        }
+        taken
+    }
+
+    pub(super) fn count(&self, queue: &str) -> u64 {
+        self.lock().get(queue).map_or(0, |waiting| waiting.len() as u64)
+    }
+
+    /// Whether something has waited longer than anybody who wants it would let it.
+    pub(super) fn is_stale(&self) -> bool {
+        let all = self.lock();
+        let mut firsts = all.values().filter_map(VecDeque::front);
+        firsts.any(|first| first.since.elapsed() > STALE)
+    }
+
+    fn put(&self, queue: &str, link: usize, delivery: Delivery) {
+        let stored = Stored { since: Instant::now(), link, delivery };
+        self.lock().entry(queue.to_owned()).or_default().push_back(stored);
+    }
+
+    fn drain(&self) -> Vec<Delivery> {
+        self.lock().drain().flat_map(|(_, waiting)| waiting).map(|stored| stored.delivery).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Stored>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Taps these queues, for at most `wanted` that are not acknowledged: the channel, and whether
+    /// the broker may bring something now that it could not before. `at` is the link's place.
+    pub(super) async fn tap(
+        &self,
+        at: usize,
+        queues: &[String],
+        wanted: usize,
+        store: &Arc<Store>,
+        signals: &Arc<Signals>,
+    ) -> Result<(Channel, bool), Error> {
+        let mut place = self.intake.lock().await;
+        let is_open = |intake: &Intake| intake.channel.status().connected();
+        let mut intake = match place.take().filter(is_open) {
+            Some(intake) => intake,
+            None => {
+                let channel = self.consumer.create_channel().await?;
+                Intake { channel, taps: HashMap::new(), prefetch: 0 }
+            }
+        };
+        let tapped = async {
+            let mut is_news = intake.bound(wanted).await?;
+            intake.taps.retain(|_, tap| tap.is_open.load(Ordering::SeqCst));
+            for queue in queues {
+                if !intake.taps.contains_key(queue) {
+                    self.declare(queue).await?;
+                    let is_open = Arc::new(AtomicBool::new(true));
+                    let spout = Spout {
+                        queue: queue.clone(),
+                        link: at,
+                        store: store.clone(),
+                        signals: signals.clone(),
+                        is_open: is_open.clone(),
+                    };
+                    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+                    let name = queue.as_str().into();
+                    let consumer = intake.channel.basic_consume(name, "".into(), options, none);
+                    let consumer = consumer.await?;
+                    consumer.set_delegate(spout);
+                    intake.taps.insert(queue.clone(), Tap { consumer, is_open });
+                    is_news = true;
+                }
+            }
+            Ok(is_news)
+        };
+        let tapped = tapped.await;
+        let channel = intake.channel.clone();
+        *place = Some(intake);
+        tapped.map(|is_news| (channel, is_news))
+    }
+
+    /// Closes the taps, and gives back what they brought and nobody claimed. `holds` says whether
+    /// there may be tasks that deliveries of this link hold: then its channel stays until they
+    /// are acknowledged.
+    async fn close_taps(&self, holds: bool, unclaimed: &mut Vec<Delivery>) {
+        let Some(mut intake) = self.intake.lock().await.take() else { return };
+        let closed = async {
+            if !holds {
+                // The broker takes back all of it by itself.
+                return intake.channel.close(200, "done".into()).await;
+            }
+            // Nothing more may be under way when a tap closes: what comes then is lost to all until
+            // the channel closes. Two questions, because the first may overtake what is under way.
+            intake.bound(1).await?;
+            intake.prefetch = 0;
+            intake.bound(1).await?;
+            give_back_all(std::mem::take(unclaimed)).await;
+            for tap in intake.taps.values() {
+                let tag = tap.consumer.tag();
+                intake.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = closed.await {
+            tracing::debug!(error = ?error, "cannot close taps: {error}");
+        }
+    }
+
+    /// Takes at most `limit` messages of a queue without tapping it, by asking for one after
+    /// another. They go back when the channel closes, if not before.
+    pub(super) async fn look_through(
+        &self,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Taken>, Error> {
+        self.declare(queue).await?;
+        let channel = self.consumer.create_channel().await?;
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
+            let Some(got) = got else { break };
+            let (queue, channel) = (queue.to_owned(), channel.clone());
+            taken.push(Taken { queue, delivery: got.delivery, channel });
+        }
+        Ok(taken)
+    }
+}
+
+impl Intake {
+    /// Bounds what all taps together may bring; true when it is more than before.
+    async fn bound(&mut self, wanted: usize) -> Result<bool, Error> {
+        let wanted = u16::try_from(wanted.max(1)).unwrap_or(u16::MAX);
+        let was = self.prefetch;
+        if was >= wanted && was / 2 <= wanted {
+            return Ok(false);
+        }
+        self.channel.basic_qos(wanted, BasicQosOptions { global: true }).await?;
+        self.prefetch = wanted;
+        Ok(wanted > was)
+    }
+}
+
+/// How many messages the queues still have for whoever taps them.
+pub(super) async fn left(channels: &[Option<Channel>], queues: &[String]) -> u64 {
+    let mut left = 0;
+    for channel in channels.iter().flatten() {
+        for queue in queues {
+            left += ready(channel, queue).await.unwrap_or(0);
+        }
+    }
+    left
+}
+
+/// Closes the taps of all connections and gives back what nobody claimed.
+pub(super) async fn give_back(links: &[Arc<Link>], store: &Store, holds: bool) {
+    for link in links {
+        // Of other links too: their channels are closed with theirs, or know them as given back.
+        let mut unclaimed = store.drain();
+        link.close_taps(holds, &mut unclaimed).await;
+    }
+    drop(store.drain());
+}
+
+/// Gives deliveries back, the last first, so that the broker has them in their order again.
+pub(super) async fn give_back_all(deliveries: Vec<Delivery>) {
+    for delivery in deliveries.into_iter().rev() {
+        let options = BasicNackOptions { requeue: true, ..Default::default() };
+        if let Err(error) = delivery.acker.nack(options).await {
+            tracing::debug!(error = ?error, "cannot give a task back: {error}");
+        }
+    }
+}
+
+const STALE: Duration = Duration::from_secs(2);
