@@ -305,6 +305,6 @@ fn generation(item: &Item) -> Option<u64> {
 }
 
 /// `th` in ASCII: not a flag of any Python client, which therefore refuses the value aloud.
-const SEALED_FLAGS: u32 = 0x7468;
+pub(crate) const SEALED_FLAGS: u32 = 0x7468;
 /// As long as memcached keeps anything.
 const TAG_TTL: Duration = Duration::from_secs(30 * 86_400);

@@ -14,10 +14,13 @@ use throng_core::EngineUrl;
 
 use crate::{Cache, Config, Result};
 
-pub use memcached::Memcached;
+pub use memcached::{Memcached, Probe, ProbedKey, RingFit, ServerStats};
 pub use memory::Memory;
 #[cfg(feature = "redis")]
 pub use redis::Redis;
+
+#[cfg(test)]
+pub(crate) use memcached::protocol;
 
 /// An engine: bytes under keys, for a while, and one lease for each expiry.
 ///

@@ -66,12 +66,12 @@ impl Servers {
         assert!(sent.expect("there is a kill").success());
     }
 
-    /// Waits until `key` holds something else than `old` on the first server.
-    pub(crate) fn wait_for_other(&self, key: &str, old: &str) -> String {
+    /// Waits until `key` holds something else than `old` on a server.
+    pub(crate) fn wait_for_other(&self, server: usize, key: &str, old: &str) -> String {
         let started = Instant::now();
         loop {
             // The classic `get` reads a stale item without taking its lease.
-            let answer = self.ask(0, &format!("get {key}\r\n"));
+            let answer = self.ask(server, &format!("get {key}\r\n"));
             let value = answer.split("\r\n").nth(1).unwrap_or("").to_owned();
             if !value.is_empty() && value != "END" && value != old {
                 return value;

@@ -1,7 +1,8 @@
-//! The command line: roles, `migrate`, `config`, `task`, and the site's own commands.
+//! The command line: roles, `migrate`, `config`, `cache`, `task`, and the site's own commands.
 //!
 //! Exit codes: 0 done, 1 something failed while running, 2 wrong usage or config, nothing started.
 
+mod cache;
 mod config;
 #[cfg(feature = "edge")]
 mod edge;
@@ -79,6 +80,7 @@ fn dispatch(app: App, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         return serve(app, load()?, vec![role]);
     }
     match name {
+        "cache" => cache::run(&load()?, matches),
         "config" => config::run(matches, load),
         #[cfg(feature = "edge")]
         "edge" => edge::run(&load()?, matches),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::task;
+use super::{cache, task};
 use crate::{App, start::ROLES};
 
 /// The command line of `app`.
@@ -62,6 +62,7 @@ pub(super) fn of(app: &App) -> Command {
                  \"default\")'\n  {name} config --reference > config.md"
             )),
     );
+    command = command.subcommand(cache::spec(name));
     command = command.subcommand(task::spec(name));
     #[cfg(feature = "edge")]
     {

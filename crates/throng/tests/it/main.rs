@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do fails the test")]
 
 mod assets;
+mod cache;
 mod cli;
 mod config;
 mod csrf;
@@ -13,6 +14,9 @@ mod errors;
 mod limits;
 mod pages;
 mod process;
+#[path = "../../../cache/tests/it/servers.rs"]
+#[expect(dead_code, reason = "the cache's own tests do more to their servers")]
+mod servers;
 mod sessions;
 mod site;
 mod tasks;

@@ -28,6 +28,8 @@ pub(super) struct Fleet {
     /// The ring as it is. Replaced as a whole, so that routing holds the lock for a clone only.
     now: Mutex<Arc<Ring>>,
     lines: Vec<mpsc::Sender<Request>>,
+    timeout: Duration,
+    clock: Clock,
     /// The lines' tasks, which end with the fleet.
     _tasks: JoinSet<()>,
 }
@@ -53,7 +55,8 @@ impl Fleet {
                 tasks.spawn(line.run(requests));
                 lines.push(send);
             }
-            Self { home: ring.clone(), now: Mutex::new(Arc::new(ring)), lines, _tasks: tasks }
+            let (home, now) = (ring.clone(), Mutex::new(Arc::new(ring)));
+            Self { home, now, lines, timeout, clock: clock.clone(), _tasks: tasks }
         })
     }
 
@@ -66,6 +69,20 @@ impl Fleet {
     /// The server that owns `key` now, as `host:port`.
     pub(super) fn name(&self, server: usize) -> String {
         address(&self.home.servers()[server])
+    }
+
+    /// The servers, in the order of the URL.
+    pub(super) fn servers(&self) -> &[Server] {
+        self.home.servers()
+    }
+
+    /// How long a server may take to answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Asks the owner of `key`; when it fails, the server that owns the key after that, and so on.
@@ -199,7 +216,7 @@ async fn finish(
 }
 
 /// `host:port`, with brackets around an IPv6 address.
-fn address(server: &Server) -> String {
+pub(super) fn address(server: &Server) -> String {
     if server.name.contains(':') {
         return format!("[{}]:{}", server.name, server.port);
     }

@@ -8,7 +8,9 @@
 
 mod fleet;
 mod line;
-mod protocol;
+mod probe;
+pub(crate) mod protocol;
+mod stats;
 
 use std::{
     sync::Arc,
@@ -23,6 +25,10 @@ use throng_ring::{Placement, Ring, Server};
 use self::{
     fleet::{Fleet, Route},
     protocol::{Flags, Reply},
+};
+pub use self::{
+    probe::{Probe, ProbedKey, RingFit},
+    stats::ServerStats,
 };
 use crate::{
     Error, Result,
@@ -336,22 +342,24 @@ fn read_ring(url: &EngineUrl, ring: Option<&str>, weights: Option<&str>) -> Resu
             return Err(url.fault("option `ring`", reason));
         }
     };
-    let weights = match weights {
-        None => vec![1; hosts.len()],
-        Some(text) => {
-            let read: Option<Vec<u32>> =
-                text.split(',').map(|weight| weight.parse().ok()).collect();
-            let fits = read.filter(|weights| weights.len() == hosts.len());
-            fits.ok_or_else(|| {
-                url.fault("option `weights`", "it takes one number for each server")
-            })?
-        }
-    };
-    let server = |(host, weight): (&throng_core::url::Host, u32)| {
-        Server::new(host.name.clone(), host.port.unwrap_or(11_211)).weight(weight)
-    };
-    Ring::new(placement, hosts.iter().zip(weights).map(server))
+    let weights = read_weights(url, weights)?;
+    Ring::new(placement, servers(url, &weights))
         .map_err(|error| url.fault("host list", error.to_string()))
+}
+
+fn read_weights(url: &EngineUrl, weights: Option<&str>) -> Result<Vec<u32>, UrlError> {
+    let hosts = url.hosts().len();
+    let Some(text) = weights else { return Ok(vec![1; hosts]) };
+    let read: Option<Vec<u32>> = text.split(',').map(|weight| weight.parse().ok()).collect();
+    let fits = read.filter(|weights| weights.len() == hosts);
+    fits.ok_or_else(|| url.fault("option `weights`", "it takes one number for each server"))
+}
+
+fn servers(url: &EngineUrl, weights: &[u32]) -> Vec<Server> {
+    let server = |(host, weight): (&throng_core::url::Host, &u32)| {
+        Server::new(host.name.clone(), host.port.unwrap_or(DEFAULT_PORT)).weight(*weight)
+    };
+    url.hosts().iter().zip(weights).map(server).collect()
 }
 
 /// The key beside a key, which is on the same server or not, as the ring has it.
@@ -389,6 +397,7 @@ struct Unexpected(String);
 
 /// pylibmc's and pymemcache's flag for a whole number.
 const LONG_FLAG: u32 = 4;
+const DEFAULT_PORT: u16 = 11_211;
 const MAX_RELATIVE_S: u64 = 30 * 86_400;
 const MAX_ATTEMPTS: u32 = 16;
 /// Marks a lease that is a key beside the key. A CAS counts up from one and never gets there.

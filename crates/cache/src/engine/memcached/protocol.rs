@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// One reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// `HD`: done, with what flags were asked for.
     Done(Flags),
     /// `VA`: a value with its flags.
@@ -32,7 +32,7 @@ pub(super) enum Reply {
 
 /// The return flags of a meta reply, as far as they were asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Flags {
+pub(crate) struct Flags {
     pub(super) client_flags: u32,
     pub(super) cas: u64,
     /// Seconds left, `None` when it never ends.
@@ -48,10 +48,10 @@ pub(super) struct Flags {
 /// What a memcached never says.
 #[derive(Debug, thiserror::Error)]
 #[error("it answered what is no reply: {0:?}")]
-pub(super) struct Rubbish(String);
+pub(crate) struct Rubbish(String);
 
 /// Takes one reply off `buffer`; `None` while it is not all there.
-pub(super) fn take(buffer: &mut BytesMut) -> Result<Option<Reply>, Rubbish> {
+pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<Reply>, Rubbish> {
     let Some(end) = buffer.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
         return if buffer.len() >= MAX_LINE { Err(rubbish(buffer)) } else { Ok(None) };
     };
