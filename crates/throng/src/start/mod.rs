@@ -9,6 +9,7 @@ mod problem;
 mod process;
 mod role;
 mod rooms;
+pub(crate) mod tell;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use problem::StartError;
 pub(crate) use process::{Process, run};
 pub use role::{ROLES, Role};
 pub(crate) use rooms::{Rooms, check_data, claim_ids, of_room, open_db};
+use tell::Telling;
 
 /// Everything that the roles and commands of a process work with.
 pub(crate) struct Works {
@@ -38,6 +40,8 @@ pub(crate) struct Works {
     pub(crate) schedules: Vec<Schedule>,
     /// Keeps the site from being asked to stop, where nobody will.
     pub(crate) kept: Option<Trigger>,
+    /// Tells other processes what this one writes to the cache.
+    pub(crate) telling: Telling,
 }
 
 /// What is asked for in addition to a config.
@@ -78,6 +82,7 @@ impl App {
         let keys = config.secret_key_fallbacks.iter();
         let keys = keys
             .fold(Keys::new(config.secret_key.reveal()), |keys, old| keys.fallback(old.reveal()));
+        let telling = Telling::begin(&rooms.cache, &rooms.bus, &means.clock);
         let site = Site(Arc::new(Started {
             config,
             keys,
@@ -94,7 +99,8 @@ impl App {
             handover: means.handover,
         }));
         let door = Arc::new(Door::new(self.router, site, self.rules));
-        let works = Works { door, tasks: self.tasks, schedules: self.schedules, kept: None };
+        let works =
+            Works { door, tasks: self.tasks, schedules: self.schedules, kept: None, telling };
         Ok((works, self.at_start))
     }
 

@@ -175,6 +175,9 @@ impl Works {
         if tokio::time::timeout(CLOSE, cache.settle()).await.is_err() {
             tracing::warn!("the cache did not finish loading in time");
         }
+        if tokio::time::timeout(CLOSE, self.telling.end()).await.is_err() {
+            tracing::warn!("other processes were not told of the last changes of the cache");
+        }
         if tokio::time::timeout(CLOSE, db.close()).await.is_err() {
             tracing::warn!(
                 "the database did not close in time; nothing that was committed is lost"
