@@ -2,8 +2,8 @@
 //!
 //! `models` is what is stored, with one module for each noun; `purchase` holds and sells seats;
 //! `accounts` signs people up and in; `tickets` draws and checks tickets; `tasks` is what workers
-//! do, `mail` what they send, and `live` what open pages are told; `commands` is what whoever runs
-//! the site types, and `demo` what an empty site shows. `pages` answers browsers and `api` programs;
+//! do, `mail` what they send, `live` what open pages are told, and `kept` what the cache keeps;
+//! `commands` is what whoever runs the site types, and `demo` what an empty site shows. `pages` answers browsers and `api` programs;
 //! `views` is what pages look like.
 
 pub mod accounts;
@@ -11,6 +11,7 @@ mod api;
 mod app;
 pub mod commands;
 mod demo;
+mod kept;
 pub mod live;
 pub mod mail;
 pub mod models;

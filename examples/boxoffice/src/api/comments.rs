@@ -71,7 +71,7 @@ pub(super) async fn add(
     let comment = added.map_err(|problems| super::invalid(&problems))?;
     cx.queue.push_in(&tx, Count { counted: Counted::Comments(event.id) }).await?;
     tx.commit().await?;
-    changed(cx, event.id).await?;
+    changed(cx, event.id).await;
     let author = guest.member()?;
     live::comment_added(cx, &comment, author).await;
     Ok((StatusCode::CREATED, Json(Comment::of(comment, author))))

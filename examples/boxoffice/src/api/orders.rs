@@ -12,7 +12,7 @@ use super::{
 use crate::{
     live,
     models::orders as store,
-    pages::{Guest, changed},
+    pages::Guest,
     purchase::{BuyError, Desk, HoldError, Purchase, Want},
 };
 
@@ -46,7 +46,7 @@ pub(super) async fn hold(
         Err(refusal @ HoldError::Quantity) => return Err(Error::invalid(refusal.to_string())),
         Err(other) => return Err(other.into()),
     };
-    moved(&guest, event_id).await?;
+    live::seats_changed(&guest.cx, event_id).await?;
     Ok((StatusCode::CREATED, Json(hold.into())))
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn release(guest: Guest, Path(id): Path<String>) -> Result<Stat
     let desk = Desk::of(&guest.cx);
     let hold = desk.find_hold(super::id(&id)?, user_id).await?.ok_or_else(no_such_hold)?;
     desk.release(hold.id, user_id).await?;
-    moved(&guest, hold.event_id).await?;
+    live::seats_changed(&guest.cx, hold.event_id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn buy(
         Err(BuyError::Form(problems)) => return Err(super::invalid(&problems)),
         Err(BuyError::Write(error)) => return Err(Error::internal(error)),
     };
-    moved(&guest, order.event_id).await?;
+    live::seats_changed(&guest.cx, order.event_id).await?;
     Ok((StatusCode::CREATED, Json(order.into())))
 }
 
@@ -163,9 +163,4 @@ pub(super) async fn one(guest: Guest, Path(number): Path<String>) -> Result<Json
 
 fn no_such_hold() -> Error {
     Error::not_found("there is no such hold of yours; it may have run out")
-}
-
-async fn moved(guest: &Guest, event_id: i64) -> Result {
-    changed(&guest.cx, event_id).await?;
-    live::seats_changed(&guest.cx, event_id).await
 }

@@ -54,7 +54,7 @@ impl Counted {
         Model { kind, target_id, total }
     }
 
-    fn key(self) -> (i16, i64) {
+    pub(crate) fn key(self) -> (i16, i64) {
         match self {
             Self::Comments(id) => (1, id),
             Self::PersonFollowers(id) => (2, id),

@@ -35,7 +35,7 @@ pub(super) async fn hold(
     let want = Want { event_id: id, user_id, quantity: wanted.quantity };
     let refusal = match Desk::of(cx).hold(want).await {
         Ok(hold) => {
-            seats_moved(&guest, id).await?;
+            live::seats_changed(cx, id).await?;
             return Ok(Redirect::to(&format!("/checkout/{}", hold.id)).into_response());
         }
         Err(refusal) => refusal,
@@ -51,7 +51,6 @@ pub(super) async fn hold(
         refusal @ (HoldError::NotSelling | HoldError::Quantity) => sentence(&refusal.to_string()),
         broken => return Err(broken.into()),
     };
-    shown::changed(cx, id).await?;
     Ok(guest.warned(&format!("/events/{id}"), words))
 }
 
@@ -91,13 +90,13 @@ pub(super) async fn buy(
     let mut problems = Problems::default();
     match Desk::of(&guest.cx).buy(purchase).await {
         Ok(order) => {
-            seats_moved(&guest, event.id).await?;
+            live::seats_changed(&guest.cx, event.id).await?;
             let path = format!("/orders/{}", order.number);
             return Ok(guest.told(&path, "Thank you. Your seats are yours."));
         }
         Err(BuyError::Gone) => return gone(&guest, &event),
         Err(BuyError::Declined(reason)) => {
-            seats_moved(&guest, event.id).await?;
+            live::seats_changed(&guest.cx, event.id).await?;
             let words = format!(
                 "{} Nothing was charged and the seats went back; hold them again to try another \
                  card.",
@@ -122,7 +121,7 @@ pub(super) async fn release(guest: Guest, Path(id): Path<i64>) -> Result<Respons
         return Ok(guest.told("/tickets", "These seats went back before."));
     };
     desk.release(id, user_id).await?;
-    seats_moved(&guest, hold.event_id).await?;
+    live::seats_changed(&guest.cx, hold.event_id).await?;
     Ok(guest.told(&format!("/events/{}", hold.event_id), "The seats are back on sale."))
 }
 
@@ -170,10 +169,4 @@ fn page(
     let held = Held::of(hold, guest.cx.clock.now_ms());
     let body = view::checkout(&frame, event, &held, &Filled { values: &values, problems });
     Ok(frame.page("Check out", body))
-}
-
-/// Everyone who looks at the event sees the new number of seats.
-async fn seats_moved(guest: &Guest, event_id: i64) -> Result {
-    shown::changed(&guest.cx, event_id).await?;
-    live::seats_changed(&guest.cx, event_id).await
 }

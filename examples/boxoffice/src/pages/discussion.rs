@@ -39,7 +39,7 @@ pub(super) async fn add(
         Ok(comment) => {
             cx.queue.push_in(&tx, Count { counted: Counted::Comments(id) }).await?;
             tx.commit().await?;
-            events::changed(cx, id).await?;
+            events::changed(cx, id).await;
             live::comment_added(cx, &comment, user).await;
             Ok(guest.told(&format!("/events/{id}#comment-{}", comment.id), "Posted."))
         }

@@ -12,11 +12,12 @@ use throng::{
 
 use super::Guest;
 use crate::{
+    kept,
     models::{
         BadCursor, Cursor, Event, Problems, Seats, comments,
         events::{self as store, Filter, Status, When},
         facets::{self, Kind},
-        organisers, search as index, seats, users,
+        organisers, search as index, seats, today, users,
     },
     views::{
         browse::{self as view, Days},
@@ -208,13 +209,24 @@ struct Shown {
 
 async fn shown(cx: &Ctx, id: i64, today: &str) -> Result<Shown> {
     let (mine, today) = (cx.clone(), today.to_owned());
-    Ok(cx.cache.fetch(&key(id), Life::of(KEEP).grace(GRACE), move || draw(mine, id, today)).await?)
+    Ok(cx.cache.fetch(&key(id), life(), move || draw(mine, id, today)).await?)
 }
 
-/// Forgets what is kept of an event's page, after something on it was written.
-pub(crate) async fn changed(cx: &Ctx, id: i64) -> Result {
-    cx.cache.delete(&key(id)).await?;
-    Ok(())
+/// Draws an event's page anew, after something on it was written. Seats are not part of it.
+pub(crate) async fn changed(cx: &Ctx, id: i64) {
+    let page = draw(cx.clone(), id, today(&cx.clock));
+    kept::renew(cx, &key(id), life(), page).await;
+}
+
+/// Draws anew what lists events beside an event of `topic`.
+pub(super) async fn listed(cx: &Ctx, topic: &str) {
+    let near = draw_near(cx.clone(), topic.to_owned(), today(&cx.clock));
+    kept::renew(cx, &near_key(topic), KEEP, near).await;
+    super::front_changed(cx).await;
+}
+
+fn life() -> Life {
+    Life::of(KEEP).grace(GRACE)
 }
 
 fn key(id: i64) -> String {
@@ -238,20 +250,22 @@ async fn draw(cx: Ctx, id: i64, today: String) -> Result<Shown> {
 
 /// The next events of a topic as cards, with one to spare for the event that asks.
 async fn near(cx: &Ctx, topic: &str, today: String) -> Result<Vec<(i64, String)>> {
-    let (mine, topic) = (cx.clone(), topic.to_owned());
-    let load = {
-        let topic = topic.clone();
-        async move || -> Result<Vec<(i64, String)>> {
-            let filter = Filter { topic: Some(topic), ..Filter::default() };
-            let when = When::From(&today);
-            let page = store::browse(&mine.db, &filter, when, None, NEAR as u64 + 1).await?;
-            let drawn = with_seats(&mine, page.items).await?.into_iter().map(|(event, seats)| {
-                (event.id, cards::card(&event, seats.as_ref(), &today).into_string())
-            });
-            Ok(drawn.collect())
-        }
-    };
-    Ok(cx.cache.fetch(&format!("near/{topic}"), Life::of(KEEP), load).await?)
+    let (mine, of) = (cx.clone(), topic.to_owned());
+    Ok(cx.cache.fetch(&near_key(topic), KEEP, move || draw_near(mine, of, today)).await?)
+}
+
+fn near_key(topic: &str) -> String {
+    format!("near/{topic}")
+}
+
+async fn draw_near(cx: Ctx, topic: String, today: String) -> Result<Vec<(i64, String)>> {
+    let filter = Filter { topic: Some(topic), ..Filter::default() };
+    let when = When::From(&today);
+    let page = store::browse(&cx.db, &filter, when, None, NEAR as u64 + 1).await?;
+    let drawn = with_seats(&cx, page.items).await?.into_iter().map(|(event, seats)| {
+        (event.id, cards::card(&event, seats.as_ref(), &today).into_string())
+    });
+    Ok(drawn.collect())
 }
 
 /// A page of an event's discussion: the newest, or those before an id.
@@ -326,7 +340,7 @@ async fn choices(cx: &Ctx, kind: Kind) -> Result<Vec<facets::Model>> {
     Ok(choices)
 }
 
-/// Every write in this process, or through a shared cache, ends it sooner.
+/// Every write sets it anew sooner.
 const KEEP: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(30);
 const PAGE: u64 = 25;

@@ -7,18 +7,29 @@ use throng::{Ctx, Result};
 
 use super::Guest;
 use crate::{
+    kept,
     models::{
         events::{self, Filter, When},
         facets::{self, Kind},
+        today,
     },
     views::front,
 };
 
 pub(super) async fn front(guest: Guest) -> Result<Markup> {
     let (cx, today) = (guest.cx.clone(), guest.today());
-    let key = format!("front/{today}");
-    let body = guest.cx.cache.fetch(&key, KEEP, move || draw(cx, today)).await?;
+    let body = guest.cx.cache.fetch(key(&today), KEEP, move || draw(cx, today)).await?;
     Ok(guest.frame()?.described("What is on", ABOUT, PreEscaped(body)))
+}
+
+/// Draws the page anew, after something on it was written.
+pub(crate) async fn changed(cx: &Ctx) {
+    let today = today(&cx.clock);
+    kept::renew(cx, &key(&today), KEEP, draw(cx.clone(), today.clone())).await;
+}
+
+fn key(today: &str) -> String {
+    format!("front/{today}")
 }
 
 /// The body of the page, the same for everyone.

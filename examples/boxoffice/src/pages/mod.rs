@@ -27,6 +27,7 @@ use crate::views::{
 };
 
 pub(crate) use events::changed;
+pub(crate) use front::changed as front_changed;
 pub(crate) use guest::Guest;
 pub(crate) use live::Streams;
 

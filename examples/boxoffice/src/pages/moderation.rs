@@ -63,7 +63,7 @@ pub(super) async fn decide(
     reports::settle(&tx, id, hide).await?;
     cx.queue.push_in(&tx, Count { counted: Counted::Comments(comment.event_id) }).await?;
     tx.commit().await?;
-    events::changed(cx, comment.event_id).await?;
+    events::changed(cx, comment.event_id).await;
     if hide {
         live::comment_hidden(cx, &comment).await;
     }

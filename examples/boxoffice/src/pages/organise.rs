@@ -63,6 +63,7 @@ pub(super) async fn create(guest: Guest, Form(typed): Form<Typed>) -> Result<Res
     let event = events::create(&tx, Stamp::new(&cx.ids, &cx.clock), organiser.id, &draft).await?;
     cx.queue.push_in(&tx, CountFacets {}).await?;
     tx.commit().await?;
+    shown::listed(cx, &event.topic).await;
     let words = match draft.published {
         true => "Your event is up. Tell people where it is.",
         false => "Your draft is kept. Only you see it until you publish it.",
@@ -94,7 +95,11 @@ pub(super) async fn edit(
     }
     cx.queue.push_in(&tx, CountFacets {}).await?;
     tx.commit().await?;
-    shown::changed(cx, id).await?;
+    shown::changed(cx, id).await;
+    shown::listed(cx, &event.topic).await;
+    if draft.topic != event.topic {
+        shown::listed(cx, &draft.topic).await;
+    }
     Ok(guest.told(&format!("/organise/events/{id}"), "Saved."))
 }
 
@@ -107,7 +112,8 @@ pub(super) async fn cancel(guest: Guest, Path(id): Path<i64>) -> Result<Response
         cx.queue.push_in(&tx, CountFacets {}).await?;
     }
     tx.commit().await?;
-    shown::changed(cx, id).await?;
+    shown::changed(cx, id).await;
+    shown::listed(cx, &event.topic).await;
     Ok(guest.told("/organise", format!("{} is cancelled.", event.name)))
 }
 

@@ -11,9 +11,10 @@ use throng::{
 
 use super::{Guest, events};
 use crate::{
+    kept,
     models::{
         Cursor, Event, Target, comments,
-        counters::{self, Counted},
+        counters::Counted,
         events::{self as store, Filter, Status, When},
         follows, organisers,
         timeline::{self, Entry},
@@ -54,7 +55,7 @@ pub(super) async fn person(
         page.items.into_iter().filter_map(attach).map(|(event, said)| (said, event)).collect();
     let target = Target::Person(user.id);
     let person = view::Person {
-        followers: counters::of(db, Counted::followers(target)).await?.into(),
+        followers: kept::count(&guest.cx, Counted::followers(target)).await?.into(),
         is_following: is_following(&guest, target).await?,
         comments: &said,
         older,
@@ -74,7 +75,7 @@ pub(super) async fn organiser(guest: Guest, Path(id): Path<i64>) -> Result<Marku
     let past = store::browse(&cx.db, &filter, When::Before(&today), None, PAST).await?;
     let target = Target::Organiser(id);
     let host = view::Host {
-        followers: counters::of(&cx.db, Counted::followers(target)).await?.into(),
+        followers: kept::count(cx, Counted::followers(target)).await?.into(),
         is_following: is_following(&guest, target).await?,
         today: &today,
         coming: &events::with_seats(cx, coming.items).await?,

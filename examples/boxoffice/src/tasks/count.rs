@@ -4,7 +4,11 @@ use sea_orm::TransactionSession;
 use serde::{Deserialize, Serialize};
 use throng::{Ctx, Result, Task};
 
-use crate::models::{counters, counters::Counted, facets, today};
+use crate::{
+    kept,
+    models::{counters, counters::Counted, facets, today},
+    pages::front_changed,
+};
 
 /// Counts one thing again: the followers of somebody, the comments of an event.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -21,6 +25,7 @@ impl Task for Count {
         let tx = cx.db.begin().await?;
         counters::refill(&tx, self.counted).await?;
         tx.commit().await?;
+        kept::counted(&cx, self.counted).await;
         Ok(())
     }
 }
@@ -38,6 +43,7 @@ impl Task for CountFacets {
         let tx = cx.db.begin().await?;
         facets::replace(&tx, counted).await?;
         tx.commit().await?;
+        front_changed(&cx).await;
         Ok(())
     }
 }

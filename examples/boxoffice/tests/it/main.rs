@@ -8,6 +8,7 @@
 mod accounts;
 mod api;
 mod browser;
+mod cache;
 mod house;
 mod import;
 mod journeys;
@@ -21,6 +22,9 @@ mod plans;
 mod purchase;
 mod race;
 mod seed;
+#[path = "../../../../crates/cache/tests/it/servers.rs"]
+#[expect(dead_code, reason = "the cache's own tests do more to their servers")]
+mod servers;
 mod tickets;
 mod visit;
 mod worker;
