@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use throng_cache::Error;
+use throng_cache::{Error, engine::Memcached};
+use throng_core::EngineUrl;
 
 use super::{servers::Servers, *};
 
@@ -19,14 +20,17 @@ const EXPIRIES: usize = 200;
 
 #[test]
 fn an_expiry_costs_one_load_among_a_thousand_readers_in_five_processes() {
-    let Some(servers) = Servers::start(1) else { return };
-    let url = servers.url("timeout=20s");
-    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| launch(&url)).collect();
-    let mut value = servers.wait_for_other("hot", "");
-    for _ in 0..EXPIRIES {
+    let Some(servers) = Servers::start(5) else { return };
+    let url = servers.url("ring=ketama-weighted&timeout=20s");
+    let keys = one_for_each(&servers, &url);
+    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| launch(&url, &keys)).collect();
+    let first = |server: usize| servers.wait_for_other(server, &keys[server], "");
+    let mut values: Vec<String> = (0..keys.len()).map(first).collect();
+    for expiry in 0..EXPIRIES {
+        let server = expiry % keys.len();
         // What an expiry does to the item, without waiting for its second to pass.
-        assert_eq!(servers.ask(0, "md hot I\r\n"), "HD\r\n");
-        value = servers.wait_for_other("hot", &value);
+        assert_eq!(servers.ask(server, &format!("md {} I\r\n", keys[server])), "HD\r\n");
+        values[server] = servers.wait_for_other(server, &keys[server], &values[server]);
     }
     let mut loads = 0;
     for process in &mut processes {
@@ -40,7 +44,23 @@ fn an_expiry_costs_one_load_among_a_thousand_readers_in_five_processes() {
         assert_eq!(told[2], 0, "no reader waited for a refresh");
         loads += told[0];
     }
-    assert_eq!(loads as usize, 1 + EXPIRIES, "the first load, and one for each expiry");
+    let first = keys.len();
+    assert_eq!(loads as usize, first + EXPIRIES, "the first loads, and one for each expiry");
+}
+
+/// A key that each server owns.
+fn one_for_each(servers: &Servers, url: &str) -> Vec<String> {
+    let url = EngineUrl::parse(url).expect("the test's URL is one");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime starts").block_on(async {
+        let engine = Memcached::open(&url, &Clock::system()).expect("the test's URL opens");
+        let owned = |address: &String| {
+            let mut names = (0..).map(|number| format!("hot:{number}"));
+            let owner = |key: &str| engine.owner(key).expect("it is a key");
+            names.find(|key| owner(key).as_ref() == Some(address)).expect("each has some")
+        };
+        servers.addresses().iter().map(owned).collect()
+    })
 }
 
 /// One of the processes, when the test above starts it; nothing otherwise.
@@ -49,15 +69,19 @@ async fn one_process_of_the_fleet() {
     let Ok(url) = std::env::var(FLEET_URL) else { return };
     let config = Config { near_ms: 5, early: 0.0, ..Config::default() };
     let cache = config.open(&url).await.unwrap();
+    let keys: Arc<[String]> =
+        std::env::var(FLEET_KEYS).unwrap().split(' ').map(str::to_owned).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let (loads, reads, waits) = <(Arc<AtomicU32>, Arc<AtomicU32>, Arc<AtomicU32>)>::default();
     let mut readers = tokio::task::JoinSet::new();
-    for reader in 0..READERS as u64 {
-        let (cache, stop) = (cache.clone(), Arc::clone(&stop));
+    for reader in 0..READERS {
+        let (cache, stop, keys) = (cache.clone(), Arc::clone(&stop), Arc::clone(&keys));
         let (loads, reads, waits) = (Arc::clone(&loads), Arc::clone(&reads), Arc::clone(&waits));
         readers.spawn(async move {
-            let mut is_first = true;
-            while !stop.load(Ordering::Relaxed) {
+            for round in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 let begun = loads.load(Ordering::SeqCst);
                 let load = {
                     let loads = Arc::clone(&loads);
@@ -67,15 +91,18 @@ async fn one_process_of_the_fleet() {
                         Ok::<_, Error>(format!("{}.{number}", std::process::id()))
                     }
                 };
-                let read = cache.fetch("hot", Duration::from_secs(600), load).await.unwrap();
+                let key = &keys[(reader + round) % keys.len()];
+                let read = cache.fetch(key, Duration::from_secs(600), load).await.unwrap();
                 // What a load brought that began after the read did, the read has waited for.
                 let ours = format!("{}.", std::process::id());
                 let load_of_ours = read.strip_prefix(&ours).map(number);
+                let is_first = round < keys.len();
                 let has_waited = !is_first && load_of_ours.is_some_and(|load| load >= begun);
                 waits.fetch_add(u32::from(has_waited), Ordering::Relaxed);
                 reads.fetch_add(1, Ordering::Relaxed);
-                is_first = false;
-                tokio::time::sleep(Duration::from_millis(40 + reader % 20)).await;
+                let pause = Duration::from_millis(40 + reader as u64 % 20);
+                // Five keys in turn, each as often as a key alone would be.
+                tokio::time::sleep(pause / u32::try_from(keys.len()).unwrap()).await;
             }
         });
     }
@@ -89,11 +116,11 @@ async fn one_process_of_the_fleet() {
     writeln!(out, "\nfleet: {} {} {}", count(&loads), count(&reads), count(&waits)).unwrap();
 }
 
-fn launch(url: &str) -> Child {
+fn launch(url: &str, keys: &[String]) -> Child {
     let program = std::env::current_exe().expect("a test knows its program");
     Command::new(program)
         .args(["--exact", "fleet::one_process_of_the_fleet", "--nocapture"])
-        .env(FLEET_URL, url)
+        .envs([(FLEET_URL, url), (FLEET_KEYS, &keys.join(" "))])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -105,3 +132,4 @@ fn number(text: &str) -> u32 {
 }
 
 const FLEET_URL: &str = "THRONG_CACHE_TEST_FLEET_URL";
+const FLEET_KEYS: &str = "THRONG_CACHE_TEST_FLEET_KEYS";

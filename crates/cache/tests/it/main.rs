@@ -7,7 +7,10 @@ mod many;
 mod memcached;
 mod namespace;
 mod plain;
+#[path = "../../../core/tests/it/python.rs"]
+mod process;
 mod python;
+mod race;
 mod reads;
 #[cfg(feature = "redis")]
 mod redis;

@@ -165,29 +165,33 @@ async fn a_server_that_dies_hangs_or_comes_back_costs_no_error_and_one_miss_for_
         }
         loads.load(Ordering::SeqCst) - before
     };
-    for fault in ["kill", "hang"] {
-        let keys: Vec<String> = (0..500).map(|number| format!("{fault}:{number}")).collect();
-        assert_eq!(read_all(&keys).await, 500);
+    let faults = [("kill", 0), ("kill", 1), ("kill", 2), ("kill", 3), ("kill", 4), ("hang", 2)];
+    let keys: Vec<String> = (0..500).map(|number| format!("k:{number}")).collect();
+    assert_eq!(read_all(&keys).await, 500);
+    let mut missed = Vec::new();
+    for (fault, server) in faults {
         assert_eq!(read_all(&keys).await, 0);
         let home = owners(&keys);
         match fault {
-            "kill" => servers.kill(2),
-            _ => servers.signal(2, "STOP"),
+            "kill" => servers.kill(server),
+            _ => servers.signal(server, "STOP"),
         }
-        let missed = read_all(&keys).await;
-        let share = 1..=150;
-        assert!(share.contains(&missed), "a fifth of 500, about: {missed} after a {fault}");
+        missed.push(read_all(&keys).await);
         assert_eq!(read_all(&keys).await, 0, "each key is missed once");
         match fault {
-            "kill" => servers.start_again(2),
-            _ => servers.signal(2, "CONT"),
+            "kill" => servers.start_again(server),
+            _ => servers.signal(server, "CONT"),
         }
         while owners(&keys) != home {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         read_all(&keys).await;
-        assert_eq!(read_all(&keys).await, 0);
     }
+    // One server of five has a fifth; which one has a little more, its ports decide.
+    let killed: u32 = missed[..5].iter().sum();
+    println!("of 500 keys, missed once when one of five servers dies or hangs: {missed:?}");
+    assert!(killed * 100 <= 21 * 5 * 500, "at most 21 % on average: {missed:?}");
+    assert!((1..=150).contains(&missed[5]), "{missed:?}");
 }
 
 #[tokio::test]

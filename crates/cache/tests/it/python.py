@@ -34,7 +34,17 @@ CLIENTS = {
     "ketama-md5": pylibmc_client({"ketama": True, "hash": "md5"}),
     "ketama-weighted": pylibmc_client({"ketama_weighted": True}),
     "auto-eject": pylibmc_client(
-        {"ketama_weighted": True, "auto_eject": 1, "failure_limit": 1, "retry_timeout": 60}
+        {
+            "ketama_weighted": True,
+            "auto_eject": 1,
+            "failure_limit": 1,
+            "retry_timeout": 60,
+            # Milliseconds to connect, microseconds to send and receive, milliseconds to poll.
+            "connect_timeout": 500,
+            "send_timeout": 500_000,
+            "receive_timeout": 500_000,
+            "_poll_timeout": 500,
+        }
     ),
     "rendezvous": pymemcache_client,
     "crc": lambda servers: memcache.Client(servers),
@@ -62,12 +72,19 @@ def patiently(call, *arguments):
     raise TimeoutError(arguments)
 
 
+ejecting = {}
+
+
 def answer(name, servers, command, argument):
-    client = CLIENTS[name](servers)
     if name == "auto-eject":
+        # One client for as long as it is not told to forget what it has ejected.
+        client = ejecting.get("client") or ejecting.setdefault("client", CLIENTS[name](servers))
+        if command == "forget":
+            return ejecting.clear()
         if command == "set":
             return sum(patiently(client.set, key, value, 600) for key, value in argument.items())
         return {key: patiently(client.get, key) for key in argument}
+    client = CLIENTS[name](servers)
     if command == "set":
         for key, value in argument.items():
             client.set(key, unpack(value), 600)

@@ -1,10 +1,8 @@
 //! Signing against real Django, in both directions, with random values.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Duration,
-};
+mod python;
+
+use std::time::Duration;
 
 use proptest::{
     prelude::*,
@@ -13,6 +11,8 @@ use proptest::{
 };
 use serde_json::{Map, Value, json};
 use throng_core::sign::{self, Keys, Signer, TimestampSigner, session};
+
+use self::python::Python;
 
 const NOW_S: i64 = 1_700_000_000;
 const ROUNDS: usize = 400;
@@ -145,55 +145,23 @@ fn samples_of<T>(strategy: impl Strategy<Value = T>, count: usize) -> Vec<T> {
         .collect()
 }
 
-/// A Python process with Django in it.
-struct Django {
-    process: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+/// Real Django, where THRONG_TEST_PYTHON has it.
+struct Django(Python);
 
 impl Django {
-    /// `None`, after saying so, where there is no Python with Django; in CI that fails.
     fn start() -> Option<Self> {
-        let Ok(python) = std::env::var("THRONG_TEST_PYTHON") else {
-            assert!(std::env::var("CI").is_err(), "THRONG_TEST_PYTHON must be set in CI");
-            println!("skip: THRONG_TEST_PYTHON is not set; it names a Python that has Django");
-            return None;
-        };
-        let mut process = Command::new(python)
-            .args(["-c", include_str!("django.py")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("THRONG_TEST_PYTHON names a program");
-        let commands = process.stdin.take().expect("its input is piped");
-        let answers = BufReader::new(process.stdout.take().expect("its output is piped"));
-        Some(Self { process, commands, answers })
+        Python::start(include_str!("django.py")).map(Self)
     }
 
     fn ask(&mut self, command: &str, arguments: Value) -> Value {
-        let mut answer = self.call(command, &arguments);
+        let mut answer = self.0.ask(&json!([command, NOW_S, arguments]));
         let ok = answer.get_mut("ok").map(Value::take);
         ok.unwrap_or_else(|| panic!("django refuses {command} {arguments}: {answer}"))
     }
 
     fn refusal(&mut self, command: &str, arguments: Value) -> String {
-        let answer = self.call(command, &arguments);
+        let answer = self.0.ask(&json!([command, NOW_S, arguments]));
         let refusal = answer["refused"].as_str();
         refusal.unwrap_or_else(|| panic!("django accepts {command} {arguments}")).to_owned()
-    }
-
-    fn call(&mut self, command: &str, arguments: &Value) -> Value {
-        writeln!(self.commands, "{}", json!([command, NOW_S, arguments])).expect("django listens");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("django answers");
-        serde_json::from_str(&line).expect("django answers in JSON")
-    }
-}
-
-impl Drop for Django {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
