@@ -56,6 +56,8 @@ mod error;
 mod fetch;
 mod flight;
 mod keep;
+#[cfg(test)]
+mod fuzz;
 mod life;
 mod many;
 mod metrics;
