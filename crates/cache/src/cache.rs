@@ -6,8 +6,12 @@ use std::{
     time::Duration,
 };
 
+#[cfg(not(test))]
 use tokio::task::JoinSet;
 
+// The model checker decides which task goes on.
+#[cfg(test)]
+use crate::model::JoinSet;
 use crate::{
     Cacheable, Config, Engine, Error, Life, Result, Stats,
     core::Core,

@@ -64,16 +64,18 @@ impl Cache {
         let (life, mut load) = (life.into(), Some(load));
         let core = self.core();
         loop {
-            let kept = match core.look(key) {
+            let seen = core.near.get(key);
+            let kept = match core.look(seen.as_ref()) {
                 Look::Fresh(entry) if value::suits::<T>(&entry.value) => {
                     core.count_hit(key);
                     return self.hand_out(key, &entry.value);
                 }
                 Look::Due(entry) if value::suits::<T>(&entry.value) => {
                     core.count_stale(key);
-                    if core.may_retry(&entry)
+                    if core.may_retry(entry)
                         && let Some(load) = load.take()
-                        && let Boarding::Lead(id, tell, _) = core.near.board(key, None)
+                        && let Boarding::Lead(id, tell, _) =
+                            core.near.board(key, seen.as_ref(), None)
                     {
                         self.take_off(key, id, tell, life, load);
                     }
@@ -82,8 +84,8 @@ impl Cache {
                 Look::Kept(entry) if value::suits::<T>(&entry.value) => Some(entry),
                 _ => None,
             };
-            core.count_miss(key);
-            let outcome = match core.near.board(key, None) {
+            let outcome = match core.near.board(key, seen.as_ref(), None) {
+                Boarding::Changed => continue,
                 Boarding::Join(outcome) => outcome,
                 Boarding::Lead(id, tell, outcome) => {
                     let Some(load) = load.take() else {
@@ -93,6 +95,7 @@ impl Cache {
                     outcome
                 }
             };
+            core.count_miss(key);
             let loaded = match &kept {
                 None => arrival(key, outcome).await,
                 Some(kept) => core.arrival_or_kept(key, outcome, kept, Duration::ZERO).await,
@@ -131,25 +134,25 @@ impl Cache {
 }
 
 /// What this process has under a key.
-pub(crate) enum Look {
-    Fresh(Arc<Entry<Value>>),
+pub(crate) enum Look<'a> {
+    Fresh(&'a Arc<Entry<Value>>),
     /// To be served and loaded anew.
-    Due(Arc<Entry<Value>>),
+    Due(&'a Arc<Entry<Value>>),
     /// To be served only if loading fails.
-    Kept(Arc<Entry<Value>>),
+    Kept(&'a Arc<Entry<Value>>),
     Missing,
 }
 
 impl Core {
-    pub(crate) fn look(&self, key: &str) -> Look {
-        let Some(entry) = self.near.get(key).filter(|entry| !entry.is_expired_by_tag()) else {
+    pub(crate) fn look<'a>(&self, seen: Option<&'a Arc<Entry<Value>>>) -> Look<'a> {
+        let Some(entry) = seen.filter(|entry| !entry.is_expired_by_tag()) else {
             return Look::Missing;
         };
         let now_ms = self.near.now_ms();
         if now_ms < entry.early_from_ms {
             Look::Fresh(entry)
         } else if now_ms < entry.fresh_until_ms {
-            if self.is_early(&entry, now_ms) { Look::Due(entry) } else { Look::Fresh(entry) }
+            if self.is_early(entry, now_ms) { Look::Due(entry) } else { Look::Fresh(entry) }
         } else if now_ms < entry.stale_until_ms {
             Look::Due(entry)
         } else if now_ms < entry.kept_until_ms {

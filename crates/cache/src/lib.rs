@@ -55,12 +55,14 @@ pub mod engine;
 mod error;
 mod fetch;
 mod flight;
-mod keep;
 #[cfg(test)]
 mod fuzz;
+mod keep;
 mod life;
 mod many;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod namespace;
 mod pickle;
 mod python;

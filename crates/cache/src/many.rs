@@ -30,7 +30,8 @@ impl Cache {
         for name in keys {
             let name = name.as_ref();
             let key = self.key(name).await;
-            let near = self.kept(&key).or_else(|| match core.look(&key) {
+            let seen = core.near.get(&key);
+            let near = self.kept(&key).or_else(|| match core.look(seen.as_ref()) {
                 Look::Fresh(entry) => {
                     core.count_hit(&key);
                     Some(Arc::clone(&entry.value))
@@ -106,7 +107,7 @@ impl Cache {
         let mut values: HashMap<String, Value> = HashMap::new();
         let mut flights = Vec::new();
         let mut waiting: Vec<Waiting> = Vec::new();
-        for name in keys {
+        'keys: for name in keys {
             let name = name.as_ref();
             let key = self.key(name).await;
             if let Some(value) = self.kept(&key) {
@@ -120,33 +121,38 @@ impl Cache {
                 tell,
                 life: life.clone(),
             };
-            let kept = match core.look(&key) {
-                Look::Fresh(entry) => {
-                    core.count_hit(&key);
-                    values.insert(name.to_owned(), Arc::clone(&entry.value));
-                    continue;
-                }
-                Look::Due(entry) => {
-                    core.count_stale(&key);
-                    if core.may_retry(&entry)
-                        && let Boarding::Lead(id, tell, _) = core.near.board(&key, None)
-                    {
-                        flights.push((name.to_owned(), take_off(id, tell)));
+            let (kept, outcome) = loop {
+                let seen = core.near.get(&key);
+                let kept = match core.look(seen.as_ref()) {
+                    Look::Fresh(entry) => {
+                        core.count_hit(&key);
+                        values.insert(name.to_owned(), Arc::clone(&entry.value));
+                        continue 'keys;
                     }
-                    values.insert(name.to_owned(), Arc::clone(&entry.value));
-                    continue;
+                    Look::Due(entry) => {
+                        core.count_stale(&key);
+                        if core.may_retry(entry)
+                            && let Boarding::Lead(id, tell, _) =
+                                core.near.board(&key, seen.as_ref(), None)
+                        {
+                            flights.push((name.to_owned(), take_off(id, tell)));
+                        }
+                        values.insert(name.to_owned(), Arc::clone(&entry.value));
+                        continue 'keys;
+                    }
+                    Look::Kept(entry) => Some(Arc::clone(entry)),
+                    Look::Missing => None,
+                };
+                match core.near.board(&key, seen.as_ref(), None) {
+                    Boarding::Changed => {}
+                    Boarding::Join(outcome) => break (kept, outcome),
+                    Boarding::Lead(id, tell, outcome) => {
+                        flights.push((name.to_owned(), take_off(id, tell)));
+                        break (kept, outcome);
+                    }
                 }
-                Look::Kept(entry) => Some(entry),
-                Look::Missing => None,
             };
             core.count_miss(&key);
-            let outcome = match core.near.board(&key, None) {
-                Boarding::Join(outcome) => outcome,
-                Boarding::Lead(id, tell, outcome) => {
-                    flights.push((name.to_owned(), take_off(id, tell)));
-                    outcome
-                }
-            };
             let key = key.into_owned();
             waiting.push(Waiting { name: name.to_owned(), key, outcome, kept });
         }

@@ -3,17 +3,22 @@
 //! Reading a fresh value takes no lock of ours. Whatever changes a key takes the one on its
 //! flights, so that "nobody wrote in the meantime" can be said with certainty.
 
+#[cfg(not(test))]
+use std::sync::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+// The model checker decides who gets the lock.
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, sync};
+#[cfg(test)]
+use shuttle::sync::{Mutex, MutexGuard};
 use throng_core::Clock;
 use tokio::sync::watch;
 
@@ -69,6 +74,8 @@ pub(crate) enum Boarding<V> {
     Lead(u64, watch::Sender<Option<Result<V, Error>>>, Outcome<V>),
     /// Another is loading; this is its outcome.
     Join(Outcome<V>),
+    /// What is there is not what the caller saw: somebody landed or wrote. Look again.
+    Changed,
 }
 
 impl<V: Clone> Store<V> {
@@ -99,14 +106,25 @@ impl<V: Clone> Store<V> {
         self.entries.get(key)
     }
 
-    /// Takes off to load `key`, or joins who is loading it.
-    pub(crate) fn board(&self, key: &str, crashed_after: Option<Duration>) -> Boarding<V> {
+    /// Takes off to load `key`, under which the caller has `seen` an entry that is due or none, or
+    /// joins who is loading it.
+    pub(crate) fn board(
+        &self,
+        key: &str,
+        seen: Option<&Arc<Entry<V>>>,
+        crashed_after: Option<Duration>,
+    ) -> Boarding<V> {
         let now_ms = self.now_ms();
         let mut flights = self.flights();
         if let Some(flight) = flights.get(key)
             && flight.until_ms.is_none_or(|until_ms| now_ms < until_ms)
         {
             return Boarding::Join(flight.outcome.clone());
+        }
+        // Between look and lock another may have landed; one load more would be one too many.
+        let there = self.entries.peek(key);
+        if there.as_ref().map(Arc::as_ptr) != seen.map(Arc::as_ptr) {
+            return Boarding::Changed;
         }
         let id = self.next_flight.fetch_add(1, Ordering::Relaxed);
         let (tell, outcome) = watch::channel(None);

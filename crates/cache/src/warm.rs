@@ -42,30 +42,36 @@ impl Cache {
             return value::read_some(&key, &value);
         }
         let core = self.core();
-        match core.look(&key) {
-            Look::Fresh(entry) => {
-                core.count_hit(&key);
-                self.keep_for_request(&key, &entry.value);
-                return value::read_some(&key, &entry.value);
+        let outcome = loop {
+            let seen = core.near.get(&key);
+            match core.look(seen.as_ref()) {
+                Look::Fresh(entry) => {
+                    core.count_hit(&key);
+                    self.keep_for_request(&key, &entry.value);
+                    return value::read_some(&key, &entry.value);
+                }
+                Look::Due(entry) if core.far.is_none() => {
+                    core.count_stale(&key);
+                    return value::read_some(&key, &entry.value);
+                }
+                _ if core.far.is_none() => {
+                    core.count_miss(&key);
+                    return Ok(None);
+                }
+                _ => {}
             }
-            Look::Due(entry) if core.far.is_none() => {
-                core.count_stale(&key);
-                return value::read_some(&key, &entry.value);
-            }
-            _ => core.count_miss(&key),
-        }
-        if core.far.is_none() {
-            return Ok(None);
-        }
-        let outcome = match core.near.board(&key, None) {
-            Boarding::Join(outcome) => outcome,
-            Boarding::Lead(id, tell, outcome) => {
-                let (core, life) = (core.clone(), Life::of(Duration::ZERO));
-                let flight = Flight { core, key: (*key).into(), id, tell, life };
-                self.spawn(async move { flight.copy_latest::<T>().await });
-                outcome
+            match core.near.board(&key, seen.as_ref(), None) {
+                Boarding::Changed => {}
+                Boarding::Join(outcome) => break outcome,
+                Boarding::Lead(id, tell, outcome) => {
+                    let (core, life) = (core.clone(), Life::of(Duration::ZERO));
+                    let flight = Flight { core, key: (*key).into(), id, tell, life };
+                    self.spawn(async move { flight.copy_latest::<T>().await });
+                    break outcome;
+                }
             }
         };
+        core.count_miss(&key);
         let value = arrival(&key, outcome).await?;
         self.keep_for_request(&key, &value);
         value::read_some(&key, &value)

@@ -73,21 +73,25 @@ impl Engine for Memory {
     }
 
     async fn claim(&self, key: &str, stale: Duration, lease: Duration) -> Result<Claim> {
-        let now_ms = self.store.now_ms();
-        let found = self.store.get(key).filter(|entry| now_ms < entry.stale_until_ms);
-        if let Some(entry) = &found
-            && entry.stale_until_ms - now_ms > millis(stale)
-        {
-            return Ok(Claim::Fresh(entry.value.clone()));
+        loop {
+            let now_ms = self.store.now_ms();
+            let seen = self.store.get(key);
+            let found = seen.as_ref().filter(|entry| now_ms < entry.stale_until_ms);
+            if let Some(entry) = found
+                && entry.stale_until_ms - now_ms > millis(stale)
+            {
+                return Ok(Claim::Fresh(entry.value.clone()));
+            }
+            let lease = match self.store.board(key, seen.as_ref(), Some(lease)) {
+                Boarding::Lead(id, ..) => Some(Lease(id)),
+                Boarding::Join(_) => None,
+                Boarding::Changed => continue,
+            };
+            return Ok(match found {
+                Some(entry) => Claim::Stale(entry.value.clone(), lease),
+                None => Claim::Missing(lease),
+            });
         }
-        let lease = match self.store.board(key, Some(lease)) {
-            Boarding::Lead(id, ..) => Some(Lease(id)),
-            Boarding::Join(_) => None,
-        };
-        Ok(match found {
-            Some(entry) => Claim::Stale(entry.value.clone(), lease),
-            None => Claim::Missing(lease),
-        })
     }
 
     async fn fill(&self, key: &str, lease: Lease, item: Item, span: Span) -> Result<bool> {
