@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use crate::{
-    engine::{Item, protocol},
+    engine::{Item, Values, protocol},
     pickle, python,
     sealed::Sealed,
 };
@@ -125,11 +125,12 @@ fn a_pickle_that_would_run_anything_is_refused_wherever_it_says_so() {
 fn a_value_under_any_flags_is_read_or_refused_in_bounded_memory() {
     let bytes =
         prop_oneof![vec(any::<u8>(), 0..400), "-?[0-9.e]{0,40}".prop_map(String::into_bytes)];
-    fuzz(5_000, (bytes, 0..64_u32), |(bytes, flags)| {
+    let kinds = prop::sample::select(std::vec![Values::Python, Values::Pickled]);
+    fuzz(5_000, (bytes, 0..64_u32, kinds), |(bytes, flags, kind)| {
         let limit = UNFOLDED + 256 * bytes.len();
         let bytes = Bytes::from(bytes);
         let item = Item { bytes: bytes.clone(), flags };
-        let _ = within(limit, || python::read(&item));
+        let _ = within(limit, || python::read(&item, kind));
         assert!(within(4_096 + 64 * bytes.len(), || Sealed::open(bytes)).is_none());
     });
 }
@@ -144,7 +145,11 @@ fn what_unpacks_without_end_is_refused_in_bounded_memory() {
     }
     let item = Item { bytes: bomb.finish().unwrap().into(), flags: 8 };
     assert!(item.bytes.len() < 1 << 20, "it would fit into a server");
-    assert!(within(256 << 20, || python::read(&item)).unwrap_err().contains("unpacks to over"));
+    assert!(
+        within(256 << 20, || python::read(&item, Values::Python))
+            .unwrap_err()
+            .contains("unpacks to over")
+    );
 }
 
 /// A reply of a server, or nearly one.

@@ -22,14 +22,25 @@ const EXPIRIES: usize = 200;
 fn an_expiry_costs_one_load_among_a_thousand_readers_in_five_processes() {
     let Some(servers) = Servers::start(5) else { return };
     let url = servers.url("ring=ketama-weighted&timeout=20s");
-    let keys = one_for_each(&servers, &url);
-    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| launch(&url, &keys)).collect();
+    check(&servers, &url, &one_for_each(&servers, &url));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn an_expiry_on_redis_costs_one_load_among_a_thousand_readers_in_five_processes() {
+    let Some(server) = Servers::start_redis() else { return };
+    let url = format!("redis://{}?timeout=20s", server.addresses()[0]);
+    check(&server, &url, &["hot:0".to_owned()]);
+}
+
+/// One key for each server is read by all, and expires again and again.
+fn check(servers: &Servers, url: &str, keys: &[String]) {
+    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| launch(url, keys)).collect();
     let first = |server: usize| servers.wait_for_other(server, &keys[server], "");
     let mut values: Vec<String> = (0..keys.len()).map(first).collect();
     for expiry in 0..EXPIRIES {
         let server = expiry % keys.len();
-        // What an expiry does to the item, without waiting for its second to pass.
-        assert_eq!(servers.ask(server, &format!("md {} I\r\n", keys[server])), "HD\r\n");
+        servers.expire(server, &keys[server]);
         values[server] = servers.wait_for_other(server, &keys[server], &values[server]);
     }
     let mut loads = 0;

@@ -15,6 +15,7 @@ django.setup()
 import memcache
 import pylibmc
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
+from django.core.cache.backends.redis import RedisCache
 from pymemcache import serde
 from pymemcache.client.hash import HashClient
 
@@ -50,6 +51,7 @@ CLIENTS = {
     "crc": lambda servers: memcache.Client(servers),
     "django-pylibmc": lambda servers: PyLibMCCache(servers, {}),
     "django-pymemcache": lambda servers: PyMemcacheCache(servers, {}),
+    "django-redis": lambda servers: RedisCache(f"redis://{servers[0]}/0", {}),
 }
 
 

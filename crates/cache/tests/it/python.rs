@@ -1,6 +1,8 @@
 //! Real pylibmc, pymemcache, python-memcached and Django on the same servers: they read what we
 //! write and we read what they write, on every ring. Skips where THRONG_TEST_PYTHON is not set.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -14,7 +16,6 @@ const PER_CLIENT: usize = 6_250;
 #[tokio::test(flavor = "multi_thread")]
 async fn python_reads_what_we_write_and_we_read_what_python_writes() {
     let (Some(servers), Some(mut python)) = (Servers::start(5), start_python()) else { return };
-    let mut random = Random(0x7468_726f_6e67);
     for (client, options) in [
         ("modula", "ring=modula"),
         ("ketama", "ring=ketama"),
@@ -26,40 +27,54 @@ async fn python_reads_what_we_write_and_we_read_what_python_writes() {
         ("django-pymemcache", "ring=rendezvous&version=1"),
     ] {
         let url = servers.url(&format!("{options}&values=python&timeout=5s"));
-        let config = Config { near_ms: 0, ..Config::default() };
-        let cache = config.open(&url).await.unwrap();
-        let mut ask = |command: &str, argument: Value| {
-            python.ask(&json!([client, servers.addresses(), command, argument]))
-        };
-
-        let theirs = values(&mut random, &format!("{client}.theirs"), PER_CLIENT);
-        ask("set", json!(theirs));
-        for (key, value) in &theirs {
-            // pylibmc stores a bool as a number, which reads as either.
-            let read = match value {
-                Value::Bool(_) => cache.get::<bool>(key).await.unwrap().map(Value::Bool),
-                _ => cache.get::<Value>(key).await.unwrap(),
-            };
-            assert_eq!(read.as_ref(), Some(value), "{client} wrote {key}");
-        }
-
-        let ours = values(&mut random, &format!("{client}.ours"), PER_CLIENT);
-        for (key, value) in &ours {
-            cache.set(key, value, MINUTE).await.unwrap();
-        }
-        let keys: Vec<&String> = ours.keys().collect();
-        assert_eq!(ask("get", json!(keys)), json!(ours), "{client} reads what we wrote");
-
-        // Bytes are bytes on both sides, and a fetched value is there for Python too.
-        ask("set", json!({"blob": {"bytes": "00ff0d0a"}}));
-        assert_eq!(cache.get::<Vec<u8>>("blob").await.unwrap(), Some(vec![0, 255, 13, 10]));
-        cache.set("blob", &vec![255_u8, 0], MINUTE).await.unwrap();
-        assert_eq!(ask("get", json!(["blob"])), json!({"blob": {"bytes": "ff00"}}));
-        let load = || async { Ok::<_, throng_cache::Error>("loaded".to_owned()) };
-        cache.fetch(format!("{client}.fetched"), MINUTE, load).await.unwrap();
-        let fetched = format!("{client}.fetched");
-        assert_eq!(ask("get", json!([fetched])), json!({fetched: "loaded"}));
+        exchange(&mut python, client, &servers, &url).await;
     }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn djangos_redis_backend_reads_what_we_write_and_we_read_what_it_writes() {
+    let (Some(server), Some(mut python)) = (Servers::start_redis(), start_python()) else { return };
+    let url = format!("redis://{}/0?values=python&version=1&timeout=5s", server.addresses()[0]);
+    exchange(&mut python, "django-redis", &server, &url).await;
+}
+
+/// Random keys and values, written on each side and read on the other.
+async fn exchange(python: &mut Python, client: &str, servers: &Servers, url: &str) {
+    let mut random = Random(0x7468_726f_6e67);
+    let config = Config { near_ms: 0, ..Config::default() };
+    let cache = config.open(url).await.unwrap();
+    let mut ask = |command: &str, argument: Value| {
+        python.ask(&json!([client, servers.addresses(), command, argument]))
+    };
+
+    let theirs = values(&mut random, &format!("{client}.theirs"), PER_CLIENT);
+    ask("set", json!(theirs));
+    for (key, value) in &theirs {
+        // pylibmc stores a bool as a number, which reads as either.
+        let read = match value {
+            Value::Bool(_) => cache.get::<bool>(key).await.unwrap().map(Value::Bool),
+            _ => cache.get::<Value>(key).await.unwrap(),
+        };
+        assert_eq!(read.as_ref(), Some(value), "{client} wrote {key}");
+    }
+
+    let ours = values(&mut random, &format!("{client}.ours"), PER_CLIENT);
+    for (key, value) in &ours {
+        cache.set(key, value, MINUTE).await.unwrap();
+    }
+    let keys: Vec<&String> = ours.keys().collect();
+    assert_eq!(ask("get", json!(keys)), json!(ours), "{client} reads what we wrote");
+
+    // Bytes are bytes on both sides, and a fetched value is there for Python too.
+    ask("set", json!({"blob": {"bytes": "00ff0d0a"}}));
+    assert_eq!(cache.get::<Vec<u8>>("blob").await.unwrap(), Some(vec![0, 255, 13, 10]));
+    cache.set("blob", &vec![255_u8, 0], MINUTE).await.unwrap();
+    assert_eq!(ask("get", json!(["blob"])), json!({"blob": {"bytes": "ff00"}}));
+    let load = || async { Ok::<_, throng_cache::Error>("loaded".to_owned()) };
+    let fetched = format!("{client}.fetched");
+    cache.fetch(&fetched, MINUTE, load).await.unwrap();
+    assert_eq!(ask("get", json!([fetched])), json!({fetched: "loaded"}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

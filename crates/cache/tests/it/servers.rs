@@ -66,11 +66,21 @@ impl Servers {
         assert!(sent.expect("there is a kill").success());
     }
 
+    /// Does to a key what an expiry does, without waiting for its seconds to pass: it is due, and in
+    /// its grace of a minute.
+    pub(crate) fn expire(&self, server: usize, key: &str) {
+        let (command, done) = match self.program {
+            "memcached" => (format!("md {key} I\r\n"), "HD\r\n"),
+            _ => (format!("PEXPIRE {key} 59999\r\n"), ":1\r\n"),
+        };
+        assert_eq!(self.ask(server, &command), done);
+    }
+
     /// Waits until `key` holds something else than `old` on a server.
     pub(crate) fn wait_for_other(&self, server: usize, key: &str, old: &str) -> String {
         let started = Instant::now();
         loop {
-            // The classic `get` reads a stale item without taking its lease.
+            // memcached's classic `get` reads a stale item without taking its lease.
             let answer = self.ask(server, &format!("get {key}\r\n"));
             let value = answer.split("\r\n").nth(1).unwrap_or("").to_owned();
             if !value.is_empty() && value != "END" && value != old {

@@ -137,6 +137,8 @@ fn what_cannot_be_asked_is_told_so() {
     assert!(says(&["stats"], "memory:").contains("name a shared one"));
     assert!(says(&["get", "k"], "memcached://a,b").contains("it must be named"));
     assert!(says(&["stats"], "memcached://a,b").contains("`cache.url`"));
-    assert!(says(&["where", "k"], "redis://a").contains("has one place for all keys"));
+    assert!(
+        says(&["where", "k"], "redis://a").contains("the one server of `redis:` has every key")
+    );
     assert!(says(&["get", "k"], "redys://a").contains("cache cannot open `redys:`"));
 }

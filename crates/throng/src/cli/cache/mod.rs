@@ -158,7 +158,8 @@ impl Target {
         let scheme = self.url.scheme();
         if scheme != "memcached" {
             return Err(Failure::Usage(format!(
-                "`cache {verb}` is for memcached; cache engine `{scheme}` has one place for all keys"
+                "`cache {verb}` is for fleets of memcached; the one server of `{scheme}:` has every \
+                 key, and tells about itself by its own tools"
             )));
         }
         Memcached::open(&self.url, &Clock::system()).map_err(|error| self.refused(error))
