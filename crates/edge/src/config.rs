@@ -13,6 +13,10 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Peers whose Forwarded, X-Forwarded-* and X-Request-Id count. Defaults to none.
     pub trusted_peers: Vec<Network>,
+    /// Whether every connection begins with a PROXY protocol header, version 1 or 2, as a balancer
+    /// before this one sends it. Only `trusted_peers` may connect then, and a connection without
+    /// the header is closed. Defaults to false.
+    pub proxy_protocol: bool,
     /// What `Authorization: Bearer …` of a purge must say. Without it nobody may purge over HTTP.
     /// Defaults to none.
     pub purge_token: Option<Secret>,
@@ -84,6 +88,7 @@ impl Default for Config {
             policy: Policy::talks(),
             cache_bytes: 256 << 20,
             trusted_peers: Vec::new(),
+            proxy_protocol: false,
             purge_token: None,
             head_timeout_ms: 30_000,
             body_timeout_ms: 60_000,

@@ -79,6 +79,7 @@ mod limit;
 mod log;
 mod peer;
 mod proxy;
+mod proxy_protocol;
 mod stats;
 mod tasks;
 mod upstream;

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use super::Edge;
-use crate::{Body, Error, Result, limit::Patient, upstream::Server};
+use crate::{Body, Error, Result, limit::Patient, proxy_protocol, upstream::Server};
 
 impl Edge {
     /// Serves HTTP/1.1 and HTTP/2 in the clear on `listener` until `shutdown`; then finishes what is
@@ -124,6 +125,42 @@ impl Edge {
         peer: SocketAddr,
         watcher: hyper_util::server::graceful::Watcher,
     ) -> impl Future<Output = ()> + use<> {
+        let edge = self.clone();
+        async move {
+            match edge.visitor(stream, peer).await {
+                Ok((stream, visitor)) => edge.talk(stream, visitor, watcher).await,
+                // Broken connections are an everyday thing.
+                Err(error) => tracing::debug!("closed a connection of {peer}: {error}"),
+            }
+        }
+    }
+
+    /// Who is at the other end: the peer, or whom it says it speaks for.
+    async fn visitor(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<(TcpStream, IpAddr)> {
+        let config = &self.inner.config;
+        if !config.proxy_protocol {
+            return Ok((stream, peer.ip()));
+        }
+        if !config.trusted_peers.iter().any(|network| network.contains(peer.ip())) {
+            let reason = "only trusted peers may say who the visitor is";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
+        let limit = Duration::from_millis(config.head_timeout_ms);
+        let header = self.inner.clock.timeout(limit, proxy_protocol::read(&mut stream)).await;
+        let visitor = header.ok_or(io::ErrorKind::TimedOut)??;
+        Ok((stream, visitor.unwrap_or(peer.ip())))
+    }
+
+    fn talk(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) -> impl Future<Output = ()> + use<> {
         let config = &self.inner.config;
         let _ = stream.set_nodelay(true); // only slower without it
         let (clock, tasks) = (&self.inner.clock, &self.inner.tasks);
@@ -142,7 +179,6 @@ impl Edge {
             .keep_alive_interval(Duration::from_millis(config.head_timeout_ms))
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let edge = self.clone();
-        let address: IpAddr = peer.ip();
         let service = service_fn(move |request: Request<Incoming>| {
             let edge = edge.clone();
             async move {

@@ -123,6 +123,24 @@ async fn a_new_back_end_is_checked_and_one_that_left_no_more() {
 }
 
 #[tokio::test]
+async fn a_balancer_in_front_says_who_the_visitor_is_and_nobody_else_may() {
+    let back_end = BackEnd::page("", "hello").await;
+    let mut config = bypass();
+    config.proxy_protocol = true;
+    config.trusted_peers = vec!["127.0.0.1".parse().unwrap()];
+    let site = run(config.clone(), &[&back_end]).await;
+    let get = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.9 56324 443\r\n";
+    assert!(site.raw(format!("{header}{get}").as_bytes()).await.ends_with("hello"));
+    assert!(back_end.last().to_ascii_lowercase().contains("x-forwarded-for: 192.0.2.7"));
+    assert_eq!(site.raw(get.as_bytes()).await, "", "without the header it is closed");
+    config.trusted_peers.clear();
+    let site = run(config, &[&back_end]).await;
+    assert_eq!(site.raw(format!("{header}{get}").as_bytes()).await, "");
+    assert_eq!(back_end.requests(), 1);
+}
+
+#[tokio::test]
 async fn what_is_under_way_at_shutdown_is_finished() {
     let back_end = BackEnd::new(|_| format!("<pause>ms=200;{}", ok("", "slow"))).await;
     let mut site = run(bypass(), &[&back_end]).await;

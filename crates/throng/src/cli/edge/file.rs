@@ -22,6 +22,7 @@ pub(super) struct Page {
     cache_mib: Option<Spanned<u64>>,
     balance: Balance,
     trust: Vec<Spanned<String>>,
+    proxy_protocol: bool,
     purge_token: Option<String>,
     pub(super) upstream: Vec<BackEnd>,
     health: Health,
@@ -208,6 +209,7 @@ impl Page {
         }
         let networks = self.trust.iter().map(|network| network.get_ref().parse());
         config.trusted_peers.extend(networks.filter_map(Result::<throng_edge::Network, _>::ok));
+        config.proxy_protocol = self.proxy_protocol;
         config.balance = match self.balance {
             Balance::PeakEwma => throng_edge::Balance::PeakEwma,
             Balance::LeastConnections => throng_edge::Balance::LeastConnections,
