@@ -51,8 +51,22 @@ pub struct Config {
     pub retries: usize,
     /// What a visitor is told to wait after a 503, in seconds. Defaults to 5.
     pub retry_after_s: u32,
+    /// How much one client may ask. Defaults to as much as it likes.
+    pub client: ClientLimits,
     /// How back ends are watched.
     pub health: Health,
+}
+
+/// What one client may ask; beyond it the answer is 429 with Retry-After. A client is an address
+/// (IPv4) or a /64 network (IPv6), as `trusted_peers` say it. 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Requests a second in the long run. Defaults to 0.
+    pub requests_per_s: u32,
+    /// Requests at once after a silence, when there is a rate. Defaults to 0, which is one.
+    pub burst: u32,
+    /// Requests whose answers have not been read to their end. Defaults to 0.
+    pub requests_at_a_time: u32,
 }
 
 /// How back ends are found sick and well.
@@ -104,6 +118,7 @@ impl Default for Config {
             balance: Balance::default(),
             retries: 3,
             retry_after_s: 5,
+            client: ClientLimits::default(),
             health: Health::default(),
         }
     }

@@ -73,6 +73,7 @@
 mod balance;
 mod body;
 pub mod cache;
+mod client;
 mod config;
 mod error;
 mod limit;
@@ -87,7 +88,7 @@ mod upstream;
 pub use balance::{Balance, Status};
 pub use body::{Body, BoxError};
 pub use cache::{Cache, Policy};
-pub use config::{Config, Health};
+pub use config::{ClientLimits, Config, Health};
 pub use error::{Error, Kind, Result};
 pub use log::{AccessLog, LogWriter};
 pub use peer::{Network, NetworkError};

@@ -20,6 +20,7 @@ pub(crate) struct Stats {
     pub(crate) retries: Figure,
     pub(crate) ejections: Figure,
     pub(crate) refused: Figure,
+    pub(crate) limited: Figure,
     pub(crate) purges: Figure,
     pub(crate) lost_lines: Figure,
 }
@@ -63,6 +64,7 @@ impl Stats {
             retries: Figure::new(counter!(RETRIES)),
             ejections: Figure::new(counter!(EJECTIONS)),
             refused: Figure::new(counter!(REFUSED)),
+            limited: Figure::new(counter!(LIMITED)),
             purges: Figure::new(counter!(PURGES)),
             lost_lines: Figure::new(counter!(LOST_LINES)),
         }
@@ -88,6 +90,7 @@ impl Stats {
             (RETRIES, &self.retries),
             (EJECTIONS, &self.ejections),
             (REFUSED, &self.refused),
+            (LIMITED, &self.limited),
             (PURGES, &self.purges),
             (LOST_LINES, &self.lost_lines),
         ];
@@ -135,9 +138,10 @@ const BUSY: &str = "throng_edge_busy_us_total";
 const RETRIES: &str = "throng_edge_retries_total";
 const EJECTIONS: &str = "throng_edge_ejections_total";
 const REFUSED: &str = "throng_edge_refused_total";
+const LIMITED: &str = "throng_edge_limited_total";
 const PURGES: &str = "throng_edge_purges_total";
 const LOST_LINES: &str = "throng_edge_lost_log_lines_total";
-const HELP: [(&str, &str); 9] = [
+const HELP: [(&str, &str); 10] = [
     (REQUESTS, "requests by what the cache did for them"),
     (ANSWERS, "answers by class of status"),
     (SENT, "bytes of bodies sent to visitors"),
@@ -145,6 +149,7 @@ const HELP: [(&str, &str); 9] = [
     (RETRIES, "requests sent again to another back end"),
     (EJECTIONS, "times that a back end failed too often and was left alone for a while"),
     (REFUSED, "requests that got no answer of a back end"),
+    (LIMITED, "requests of clients that asked more than they may"),
     (PURGES, "purges over HTTP"),
     (LOST_LINES, "lines of the access log that were dropped because its writer fell behind"),
 ];

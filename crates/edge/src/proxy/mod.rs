@@ -27,6 +27,7 @@ pub(crate) use send::ServedBy;
 use crate::{
     AccessLog, Body, Cache, Config, Error, Result, Upstream,
     balance::{Budget, Status},
+    client::Clients,
     log::Visit,
     stats::Stats,
     tasks::Tasks,
@@ -43,6 +44,7 @@ struct Inner {
     config: Config,
     cache: Cache,
     fleet: Fleet,
+    clients: Clients,
     clock: Clock,
     tasks: Tasks,
     budget: Budget,
@@ -89,6 +91,7 @@ impl Edge {
         let inner = Inner {
             cache: Cache::new(config.policy.clone(), clock.clone(), config.cache_bytes),
             fleet: Fleet::new(upstreams, clock)?,
+            clients: Clients::new(config.client),
             config,
             clock: clock.clone(),
             tasks: Tasks::default(),
@@ -125,13 +128,24 @@ impl Edge {
         let visitor = crate::peer::visitor(request.headers(), peer, &inner.config.trusted_peers);
         let mut visit = Visit::begin(&request, (visitor, &id), &inner.clock);
         let came = answer::Came { peer, is_trusted, scheme, id: &id };
-        let mut response = self.answer(request, came).await;
+        let admitted = inner.clients.enter(visitor, inner.clock.elapsed());
+        let mut response = match &admitted {
+            Ok(_) => self.answer(request, came).await,
+            Err(too_much) => {
+                inner.stats.limited.add(1);
+                pages::too_much(*too_much, &id)
+            }
+        };
         if let Ok(id) = http::HeaderValue::from_str(&id) {
             response.headers_mut().entry(head::X_REQUEST_ID).or_insert(id);
         }
         visit.answered(&response);
         let ending = visit.ending(self.clone());
-        response.map(|body| body.with_ending(Box::new(ending)))
+        let response = response.map(|body| body.with_ending(Box::new(ending)));
+        match admitted {
+            Ok(pass) if pass.is_held() => response.map(|body| body.with_ending(Box::new(pass))),
+            _ => response,
+        }
     }
 
     /// Its page cache, for purges from within the program.

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::send::Refusal;
-use crate::{Body, upstream::Cause};
+use crate::{Body, client::TooMuch, upstream::Cause};
 
 /// For a request that is at fault itself. The connection is closed after it: what follows on it may
 /// be part of the same confusion.
@@ -44,6 +44,17 @@ pub(super) fn read_only(retry_after_s: u32, id: &str) -> Response<Body> {
         "You can read everything. What you just sent was not saved; please try again later.";
     let mut page = page(StatusCode::SERVICE_UNAVAILABLE, title, advice, id);
     page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+    page
+}
+
+/// For a client that asks more than it may.
+pub(super) fn too_much(too_much: TooMuch, id: &str) -> Response<Body> {
+    let (wait_s, advice) = match too_much {
+        TooMuch::Rate(wait) => (wait.as_secs() + 1, "Please wait a moment before you go on."),
+        TooMuch::Concurrency => (1, "Please wait for the answers that are on their way."),
+    };
+    let mut page = page(StatusCode::TOO_MANY_REQUESTS, "That was very fast", advice, id);
+    page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
     page
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_edge::{Config, Error, Upstream};
+use throng_edge::{ClientLimits, Config, Error, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::wire::{BackEnd, bypass, ok, run};
@@ -138,6 +138,30 @@ async fn a_balancer_in_front_says_who_the_visitor_is_and_nobody_else_may() {
     let site = run(config, &[&back_end]).await;
     assert_eq!(site.raw(format!("{header}{get}").as_bytes()).await, "");
     assert_eq!(back_end.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_much_is_told_to_wait_and_others_are_not() {
+    let back_end = BackEnd::page("", "hello").await;
+    let config = Config {
+        trusted_peers: vec!["127.0.0.1".parse().unwrap()],
+        client: ClientLimits { requests_per_s: 1, burst: 3, ..ClientLimits::default() },
+        ..Config::default()
+    };
+    let site = run(config, &[&back_end]).await;
+    let get = async |who: &str| {
+        let fields = format!("host: a\r\nx-forwarded-for: {who}\r\nconnection: close");
+        site.raw(format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).await
+    };
+    let mut last = String::new();
+    for _ in 0..20 {
+        last = get("192.0.2.7").await;
+    }
+    assert!(last.starts_with("HTTP/1.1 429"), "{last}");
+    let retry = last.lines().find_map(|line| line.strip_prefix("retry-after: "));
+    assert!(retry.is_some_and(|wait| (1..=2).contains(&wait.parse::<u32>().unwrap())), "{last}");
+    assert!(get("192.0.2.8").await.ends_with("hello"));
+    assert!(!site.edge.prometheus().contains("throng_edge_limited_total 0"));
 }
 
 #[tokio::test]

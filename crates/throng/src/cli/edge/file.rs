@@ -27,6 +27,7 @@ pub(super) struct Page {
     pub(super) upstream: Vec<BackEnd>,
     health: Health,
     limits: Limits,
+    client: Client,
     policy: Policy,
     rule: Vec<Rule>,
 }
@@ -99,6 +100,12 @@ section!(Limits of throng_edge::Config {
     queue_timeout_ms: u64,
     retries: usize,
     retry_after_s: u32,
+});
+
+section!(Client of throng_edge::ClientLimits {
+    requests_per_s: u32,
+    burst: u32,
+    requests_at_a_time: u32,
 });
 
 section!(Policy of cache::Policy {
@@ -200,6 +207,7 @@ impl Page {
     pub(super) fn apply(&self, config: &mut throng_edge::Config) {
         self.health.apply(&mut config.health);
         self.limits.apply(config);
+        self.client.apply(&mut config.client);
         self.policy.apply(&mut config.policy);
         if let Some(mib) = &self.cache_mib {
             config.cache_bytes = mib.get_ref() << 20;
