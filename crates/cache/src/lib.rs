@@ -30,7 +30,7 @@
 //! |---|---|---|---|---|
 //! | `memory:` (`max_bytes`) | nothing | no | no | one load among several processes |
 //! | `redis://host/0`, `rediss:` (feature `redis`) | one Redis, not a cluster | as the server is set up | yes | that a value outlives a failover |
-//! | `memcached://a,b?ring=…` | memcached 1.6 or newer | the site's, yes; a server's, no | yes | that a server which hung and came back is not behind; ttls under a second |
+//! | `memcached://a,b?ring=…` | memcached | the site's, yes; a server's, no | yes | that a server which hung and came back is not behind; ttls under a second |
 //!
 //! [`Cache::fetch_many`] loads all that is missing at once; [`Cache::keep`] is a handle for one
 //! request, which reads the same twice; [`Cache::namespace`] is forgotten as a whole;

@@ -6,6 +6,7 @@ mod keep;
 mod many;
 mod memcached;
 mod namespace;
+mod old;
 mod plain;
 #[path = "../../../core/tests/it/python.rs"]
 mod process;

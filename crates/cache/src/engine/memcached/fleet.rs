@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,8 @@ pub(super) struct Fleet {
     lines: Vec<mpsc::Sender<Request>>,
     timeout: Duration,
     clock: Clock,
+    /// What each server speaks, once it has been asked.
+    dialects: Vec<AtomicU8>,
     /// The lines' tasks, which end with the fleet.
     _tasks: JoinSet<()>,
 }
@@ -40,6 +45,25 @@ pub(super) struct Route {
     pub(super) server: usize,
     /// It owns the key only while another server is off the ring.
     pub(super) is_gutter: bool,
+    /// What it speaks.
+    pub(super) dialect: Dialect,
+}
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Nobody has asked it yet.
+    Unknown,
+    /// The meta protocol.
+    Meta,
+    /// The classic text protocol: it is memcached before 1.6.10.
+    Classic,
+}
+
+/// A command for the server of a route.
+pub(super) struct Command {
+    pub(super) bytes: Bytes,
+    pub(super) expects: Expects,
 }
 
 impl Fleet {
@@ -55,15 +79,64 @@ impl Fleet {
                 tasks.spawn(line.run(requests));
                 lines.push(send);
             }
+            let dialects = ring.servers().iter().map(|_| AtomicU8::new(UNKNOWN)).collect();
             let (home, now) = (ring.clone(), Mutex::new(Arc::new(ring)));
-            Self { home, now, lines, timeout, clock: clock.clone(), _tasks: tasks }
+            let clock = clock.clone();
+            Self { home, now, lines, timeout, clock, dialects, _tasks: tasks }
         })
     }
 
     /// Where `key` goes now; `None` when nobody owns it.
     pub(super) fn route(&self, key: &[u8]) -> Option<Route> {
         let server = self.ring().owner(key)?;
-        Some(Route { server, is_gutter: self.home.owner(key) != Some(server) })
+        let is_gutter = self.home.owner(key) != Some(server);
+        Some(Route { server, is_gutter, dialect: self.dialect(server) })
+    }
+
+    /// Whether every server is known to speak the meta protocol.
+    pub(super) fn is_all_meta(&self) -> bool {
+        self.dialects.iter().all(|dialect| dialect.load(Ordering::Acquire) == META)
+    }
+
+    /// What the owner of `key` speaks. A server that nobody has asked yet is asked.
+    pub(super) async fn dialect_for(&self, key: &[u8]) -> Result<Dialect> {
+        let mut last = None;
+        for _attempt in 0..=self.lines.len() {
+            let Some(route) = self.route(key) else { break };
+            match self.learn_dialect(route).await {
+                Ok(route) => return Ok(route.dialect),
+                Err(fault) => last = Some(fault),
+            }
+        }
+        Err(nobody(last))
+    }
+
+    /// The route with what the server speaks, which its line finds out when it connects.
+    async fn learn_dialect(&self, mut route: Route) -> Result<Route, Fault> {
+        if route.dialect == Dialect::Unknown {
+            let commands = Bytes::from_static(b"version\r\n");
+            self.send(route.server, commands, Expects::Replies(1), true).await?;
+            route.dialect = self.dialect(route.server);
+        }
+        Ok(route)
+    }
+
+    fn dialect(&self, server: usize) -> Dialect {
+        match self.dialects[server].load(Ordering::Acquire) {
+            META => Dialect::Meta,
+            CLASSIC => Dialect::Classic,
+            _ => Dialect::Unknown,
+        }
+    }
+
+    /// Notes what a server speaks. It may be another than it was before.
+    pub(super) fn learn(&self, server: usize, dialect: Dialect) {
+        let number = if dialect == Dialect::Classic { CLASSIC } else { META };
+        let before = self.dialects[server].swap(number, Ordering::AcqRel);
+        if number == CLASSIC && before != CLASSIC {
+            let name = self.name(server);
+            tracing::info!(server = %name, "memcached {name} is older than 1.6.10: leases are keys beside the keys");
+        }
     }
 
     /// The server that owns `key` now, as `host:port`.
@@ -90,14 +163,21 @@ impl Fleet {
         &self,
         key: &[u8],
         is_repeatable: bool,
-        commands: impl Fn(Route) -> Bytes,
+        command: impl Fn(Route) -> Command,
     ) -> Result<Reply> {
         let mut last = None;
         for _attempt in 0..=self.lines.len() {
             let Some(route) = self.route(key) else { break };
-            let commands = commands(route);
-            match self.send(route.server, commands, Expects::Replies(1), is_repeatable).await {
-                Ok(mut replies) => return replies.pop().ok_or_else(|| nobody(None)),
+            let asked = match self.learn_dialect(route).await {
+                Ok(route) => {
+                    let Command { bytes, expects } = command(route);
+                    self.send(route.server, bytes, expects, is_repeatable).await
+                }
+                Err(fault) => Err(fault),
+            };
+            match asked {
+                // Of a classic `gets` the first is what counts: a value, or the end.
+                Ok(replies) => return replies.into_iter().next().ok_or_else(|| nobody(None)),
                 Err(fault) => last = Some(fault),
             }
         }
@@ -140,7 +220,7 @@ impl Fleet {
                         for reply in replies {
                             let Reply::Got(key, flags, bytes) = reply else { continue };
                             for at in asked.iter().filter(|at| keys[**at] == key) {
-                                found[*at] = Some((flags, bytes.clone()));
+                                found[*at] = Some((flags.client_flags, bytes.clone()));
                             }
                         }
                     }
@@ -232,5 +312,8 @@ fn nobody(last: Option<Fault>) -> Error {
     }
 }
 
+const UNKNOWN: u8 = 0;
+const META: u8 = 1;
+const CLASSIC: u8 = 2;
 /// How many requests wait for a line before whoever sends more waits too.
 const MAX_WAITING: usize = 1_024;

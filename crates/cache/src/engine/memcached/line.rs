@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    fleet::Fleet,
+    fleet::{Dialect, Fleet},
     protocol::{self, Reply, Rubbish},
 };
 
@@ -43,8 +43,6 @@ pub(super) enum Fault {
     Timeout(Duration),
     #[error(transparent)]
     Rubbish(#[from] Rubbish),
-    #[error("it is memcached {0}; the cache needs 1.6 or newer for its leases")]
-    TooOld(String),
     #[error("it is off the ring")]
     Ejected,
 }
@@ -85,6 +83,8 @@ impl Line {
         socket: &mut Option<Socket>,
         batch: &mut Vec<Request>,
     ) -> Result<(), Fault> {
+        // What was closed while nobody asked costs nothing: not a byte of this batch was sent.
+        socket.take_if(|socket| socket.is_closed());
         if let Some(old) = socket {
             match self.exchange(old, batch).await {
                 Ok(()) => return Ok(()),
@@ -117,15 +117,19 @@ impl Line {
             let stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
             let mut socket = Socket { stream, buffer: BytesMut::new() };
-            socket.stream.write_all(b"version\r\n").await?;
-            match socket.reply().await? {
-                Reply::Version(version) if is_new_enough(&version) => Ok(socket),
-                Reply::Version(version) => Err(Fault::TooOld(version)),
-                other => Err(protocol::rubbish_reply(&other).into()),
-            }
+            // What a server says of its version, and whether it knows the meta protocol at all.
+            socket.stream.write_all(b"version\r\nmn\r\n").await?;
+            let dialect = match (socket.reply().await?, socket.reply().await?) {
+                (Reply::Version(version), Reply::NoOp) if is_new_enough(&version) => Dialect::Meta,
+                (Reply::Version(_), Reply::NoOp | Reply::Refused(_)) => Dialect::Classic,
+                (other, _) => return Err(Fault::Rubbish(protocol::rubbish_reply(&other))),
+            };
+            Ok((socket, dialect))
         };
         let within = self.clock.timeout(self.timeout, connecting).await;
-        within.ok_or(Fault::Timeout(self.timeout))?
+        let (socket, dialect) = within.ok_or(Fault::Timeout(self.timeout))??;
+        self.fleet.upgrade().ok_or(Fault::Ejected)?.learn(self.server, dialect);
+        Ok(socket)
     }
 
     /// Tries again every so often, refusing what comes meanwhile, until the server is back.
@@ -153,6 +157,12 @@ struct Socket {
 }
 
 impl Socket {
+    /// Whether the server has hung up, or says something that it was not asked.
+    fn is_closed(&self) -> bool {
+        let looked = self.stream.try_read(&mut [0]);
+        !looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     async fn replies(&mut self, expects: Expects) -> Result<Vec<Reply>, Fault> {
         let mut replies = Vec::new();
         loop {
@@ -188,9 +198,31 @@ fn refuse_all(requests: impl IntoIterator<Item = Request>) {
     }
 }
 
+/// Since 1.6.10 the meta protocol is what it is; what 1.6.0 to 1.6.9 call so is another one. Whatever
+/// does not count as memcached does, a proxy for example, is believed when it answers `mn`.
 fn is_new_enough(version: &str) -> bool {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (1, 6)
+    let digits = |part: &str| {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part[..end].parse::<u32>().unwrap_or(0)
+    };
+    let mut parts = version.split('.').map(digits);
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next()) >= (1, 6, 10)
 }
 
 const MAX_BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_todays_meta_protocol_are_told_from_others() {
+        for version in ["1.6.10", "1.6.18", "1.6.21-debian", "1.7.0", "37.0.0 mcrouter"] {
+            assert!(is_new_enough(version), "{version}");
+        }
+        for version in ["1.6.9", "1.5.22", "1.4.39-beta", "1.2", "", "unknown"] {
+            assert!(!is_new_enough(version), "{version}");
+        }
+    }
+}

@@ -2,28 +2,30 @@
 //!
 //! A miss is claimed by vivifying the key (`N`), a stale item by the recache token (`R`), and a
 //! lease that is given back marks the item stale (`md … I`) so that the next reader wins. What was
-//! loaded is stored only over the CAS that came with the lease. A server that fails, hangs or
+//! loaded is stored only over the CAS that came with the lease. Servers before 1.6.10, which do not
+//! know all that, get a key beside each key instead ([`classic`]). A server that fails, hangs or
 //! answers rubbish leaves the ring until it answers again, and the call goes on to the server that
 //! owns the key without it.
 
+mod aside;
+mod classic;
+mod commands;
 mod fleet;
 mod line;
 mod probe;
 pub(crate) mod protocol;
 mod stats;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use throng_core::{Clock, EngineUrl, url::UrlError};
 use throng_ring::{Placement, Ring, Server};
 
 use self::{
-    fleet::{Fleet, Route},
+    commands::{How, ttl},
+    fleet::Fleet,
     protocol::{Flags, Reply},
 };
 pub use self::{
@@ -38,7 +40,7 @@ use crate::{
     },
 };
 
-/// A fleet of memcached servers, version 1.6 or newer. Clones share its connections.
+/// A fleet of memcached servers. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Memcached {
     fleet: Arc<Fleet>,
@@ -102,84 +104,6 @@ impl Memcached {
         let route = self.fleet.route(&self.keys.wire(key)?);
         Ok(route.map(|route| self.fleet.name(route.server)))
     }
-
-    /// `ms key …` with `extra` flags, under a life that a gutter server shortens.
-    async fn store(&self, key: &str, item: &Item, span: Span, extra: &str) -> Result<Reply> {
-        let limit = self.max_item_bytes;
-        if item.bytes.len() > limit {
-            let bytes = item.bytes.len();
-            let reason = format!("it has {bytes} bytes, over the limit of {limit}");
-            return Err(Error::value("store", key, reason));
-        }
-        let wire = self.keys.wire(key)?;
-        let command = |route: Route| {
-            // Of what is fresh, for the time in which it is stale tells readers that it is due.
-            let fresh = if route.is_gutter { span.fresh.min(self.gutter) } else { span.fresh };
-            let whole = fresh.saturating_add(span.stale);
-            let mut command = BytesMut::with_capacity(wire.len() + item.bytes.len() + 64);
-            // Zero seconds would mean for ever; what lives for no time ends at once.
-            let ttl = if whole.is_zero() { "-1".to_owned() } else { ttl(whole).to_string() };
-            let (len, flags) = (item.bytes.len(), item.flags);
-            command.extend_from_slice(b"ms ");
-            command.extend_from_slice(&wire);
-            command.extend_from_slice(format!(" {len} T{ttl} F{flags}{extra}\r\n").as_bytes());
-            command.extend_from_slice(&item.bytes);
-            command.extend_from_slice(b"\r\n");
-            command.freeze()
-        };
-        self.fleet.ask(&wire, true, command).await
-    }
-
-    /// A command that is one line.
-    async fn tell(&self, key: &str, verb: &str, flags: &str, is_repeatable: bool) -> Result<Reply> {
-        let wire = self.keys.wire(key)?;
-        let command = |_| {
-            let mut command = format!("{verb} ").into_bytes();
-            command.extend_from_slice(&wire);
-            command.extend_from_slice(format!(" {flags}\r\n").as_bytes());
-            command.into()
-        };
-        self.fleet.ask(&wire, is_repeatable, command).await
-    }
-}
-
-/// Leases on missing keys that Python's clients read: a key beside them, which `add` gives to one.
-impl Memcached {
-    async fn claim_aside(&self, key: &str, lease: Duration) -> Result<Claim> {
-        let beside = Item { bytes: Bytes::from_static(b"1"), flags: 0 };
-        let span = Span { fresh: lease, stale: Duration::ZERO };
-        let Reply::Done(flags) = self.store(&side(key), &beside, span, " ME c").await? else {
-            return Ok(Claim::Missing(None));
-        };
-        // Between the look and the lease another may have filled the key.
-        match self.tell(key, "mg", "v f c", true).await? {
-            Reply::Value(bytes, found) => {
-                self.end_aside(key, Lease(flags.cas | ASIDE)).await?;
-                Ok(Claim::Fresh(Item { bytes, flags: found.client_flags }))
-            }
-            _ => Ok(Claim::Missing(Some(Lease(flags.cas | ASIDE)))),
-        }
-    }
-
-    async fn fill_aside(&self, key: &str, lease: Lease, item: Item, span: Span) -> Result<bool> {
-        // `add` first: when the lease goes, whoever looks next must find the value. It is taken
-        // back if the lease was void, which a deletion makes it.
-        let Reply::Done(stored) = self.store(key, &item, span, " ME c").await? else {
-            self.end_aside(key, lease).await?;
-            return Ok(false);
-        };
-        if self.end_aside(key, lease).await? {
-            return Ok(true);
-        }
-        self.tell(key, "md", &format!("C{}", stored.cas), true).await?;
-        Ok(false)
-    }
-
-    /// Ends the lease; tells whether it still counted.
-    async fn end_aside(&self, key: &str, lease: Lease) -> Result<bool> {
-        let ended = self.tell(&side(key), "md", &format!("C{}", lease.0 & !ASIDE), true).await?;
-        Ok(matches!(ended, Reply::Done(_)))
-    }
 }
 
 #[async_trait]
@@ -209,10 +133,10 @@ impl Engine for Memcached {
     }
 
     async fn set(&self, key: &str, item: Item, span: Span) -> Result<()> {
-        match self.store(key, &item, span, "").await? {
-            Reply::Done(_) => Ok(()),
-            other => Err(unexpected("store", other)),
+        if self.is_classic(key).await? {
+            self.mark_fresh(key, span).await?;
         }
+        self.put(key, &item, span, How::Set).await.map(drop)
     }
 
     async fn set_unless(
@@ -222,42 +146,40 @@ impl Engine for Memcached {
         span: Span,
         beats: &(dyn for<'a> Fn(&'a Item) -> bool + Sync),
     ) -> Result<bool> {
+        let is_classic = self.is_classic(key).await?;
         for _attempt in 0..MAX_ATTEMPTS {
-            let extra = match self.tell(key, "mg", "v f c", true).await? {
-                Reply::Missing => " ME".to_owned(),
-                Reply::Value(bytes, flags) => {
-                    let is_held = is_placeholder(&bytes, &flags);
-                    let old = Item { bytes, flags: flags.client_flags };
-                    if !is_held && beats(&old) {
+            let how = match self.read(key).await? {
+                None => How::Add,
+                Some((old, flags)) => {
+                    if !is_placeholder(&old.bytes, &flags) && beats(&old) {
                         return Ok(false);
                     }
-                    format!(" C{}", flags.cas)
+                    How::Over(flags.cas)
                 }
-                other => return Err(unexpected("read", other)),
             };
-            match self.store(key, &item, span, &extra).await? {
-                Reply::Done(_) => return Ok(true),
-                // Somebody was quicker: what they stored may beat it.
-                Reply::Exists | Reply::NotFound | Reply::NotStored => {}
-                other => return Err(unexpected("store", other)),
+            if is_classic {
+                self.mark_fresh(key, span).await?;
             }
+            if self.put(key, &item, span, how).await?.is_some() {
+                return Ok(true);
+            }
+            // Somebody was quicker: what they stored may beat it.
         }
         let reason = format!("{MAX_ATTEMPTS} others wrote it first");
         Err(Error::value("store", key, reason))
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
-        if self.values == Values::Python {
-            self.tell(&side(key), "md", "", true).await?;
+        if self.values == Values::Python || self.is_classic(key).await? {
+            self.remove(&side(key)).await?;
         }
-        match self.tell(key, "md", "", true).await? {
-            Reply::Done(_) => Ok(true),
-            Reply::NotFound => Ok(false),
-            other => Err(unexpected("delete", other)),
-        }
+        self.remove(key).await
     }
 
     async fn claim(&self, key: &str, stale: Duration, lease: Duration) -> Result<Claim> {
+        if self.is_classic(key).await? {
+            return self.claim_classic(key, stale, lease).await;
+        }
         let (stale_s, lease_s) = (ttl(stale), ttl(lease));
         let mut flags = "v f t c".to_owned();
         if stale_s > 0 {
@@ -286,17 +208,19 @@ impl Engine for Memcached {
     }
 
     async fn fill(&self, key: &str, lease: Lease, item: Item, span: Span) -> Result<bool> {
+        if lease.0 & CLASSIC != 0 {
+            return self.fill_classic(key, lease, item, span).await;
+        }
         if lease.0 & ASIDE != 0 {
             return self.fill_aside(key, lease, item, span).await;
         }
-        match self.store(key, &item, span, &format!(" C{}", lease.0)).await? {
-            Reply::Done(_) => Ok(true),
-            Reply::Exists | Reply::NotFound | Reply::NotStored => Ok(false),
-            other => Err(unexpected("store", other)),
-        }
+        Ok(self.put(key, &item, span, How::Over(lease.0)).await?.is_some())
     }
 
     async fn release(&self, key: &str, lease: Lease) -> Result<()> {
+        if lease.0 & CLASSIC != 0 {
+            return self.release_classic(key, lease).await;
+        }
         if lease.0 & ASIDE != 0 {
             return self.end_aside(key, lease).await.map(drop);
         }
@@ -310,22 +234,12 @@ impl Engine for Memcached {
     }
 
     async fn set_count(&self, key: &str, count: i64, span: Span) -> Result<()> {
-        let bytes = Bytes::from(count.max(0).to_string());
-        self.set(key, Item { bytes, flags: LONG_FLAG }, span).await
+        let item = Item { bytes: Bytes::from(count.max(0).to_string()), flags: LONG_FLAG };
+        self.put(key, &item, span, How::Set).await.map(drop)
     }
 
     async fn add(&self, key: &str, by: i64) -> Result<Option<i64>> {
-        let mode = if by < 0 { " MD" } else { "" };
-        match self.tell(key, "ma", &format!("v D{}{mode}", by.unsigned_abs()), false).await? {
-            Reply::NotFound => Ok(None),
-            Reply::Value(bytes, _) => {
-                let sum =
-                    std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
-                sum.map(Some).ok_or_else(|| Error::value("count", key, "its sum is over 2^63"))
-            }
-            Reply::Refused(_) => Err(Error::value("count", key, "it is not a counter")),
-            other => Err(unexpected("count", other)),
-        }
+        self.count(key, by).await
     }
 }
 
@@ -372,17 +286,6 @@ fn is_placeholder(bytes: &Bytes, flags: &Flags) -> bool {
     bytes.is_empty() && flags.client_flags == 0 && (flags.won || flags.is_taken)
 }
 
-/// Whole seconds, rounded up; a moment when it would end beyond what memcached counts relatively.
-fn ttl(life: Duration) -> u64 {
-    let seconds = life.as_secs() + u64::from(life.subsec_nanos() > 0);
-    if seconds <= MAX_RELATIVE_S {
-        return seconds;
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // memcached keeps times in 32 bits; what outlives 2106 may as well stay for ever.
-    now.as_secs().checked_add(seconds).filter(|at| *at <= u64::from(u32::MAX)).unwrap_or(0)
-}
-
 fn unexpected(doing: &'static str, reply: Reply) -> Error {
     let said = match reply {
         Reply::Refused(text) => text,
@@ -398,7 +301,8 @@ struct Unexpected(String);
 /// pylibmc's and pymemcache's flag for a whole number.
 const LONG_FLAG: u32 = 4;
 const DEFAULT_PORT: u16 = 11_211;
-const MAX_RELATIVE_S: u64 = 30 * 86_400;
 const MAX_ATTEMPTS: u32 = 16;
 /// Marks a lease that is a key beside the key. A CAS counts up from one and never gets there.
 const ASIDE: u64 = 1 << 63;
+/// Marks a lease on a server that has no leases of its own.
+const CLASSIC: u64 = 1 << 62;

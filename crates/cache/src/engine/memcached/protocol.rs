@@ -1,4 +1,5 @@
-//! memcached's protocol as far as the cache speaks it: meta commands, and classic `get`.
+//! memcached's protocol as far as the cache speaks it: meta commands, the classic ones that servers
+//! before 1.6 know, and classic `get`.
 //!
 //! Reading is incremental and trusts nothing: a line or a value beyond its bound, or a word that is
 //! no reply, is [`Rubbish`], after which the connection is of no use.
@@ -8,20 +9,24 @@ use bytes::{Buf, Bytes, BytesMut};
 /// One reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// `HD`: done, with what flags were asked for.
+    /// `HD`, `STORED`, `DELETED`: done, with what flags were asked for.
     Done(Flags),
     /// `VA`: a value with its flags.
     Value(Bytes, Flags),
     /// `EN`: not there.
     Missing,
-    /// `NF`: nothing to change.
+    /// `NF`, `NOT_FOUND`: nothing to change.
     NotFound,
-    /// `NS`: not stored.
+    /// `NS`, `NOT_STORED`: not stored.
     NotStored,
-    /// `EX`: something else is stored by now.
+    /// `EX`, `EXISTS`: something else is stored by now.
     Exists,
-    /// `VALUE`: one of a classic `get`: its key, client flags, and bytes.
-    Got(Bytes, u32, Bytes),
+    /// `VALUE`: one of a classic `get` or `gets`: its key, flags, and bytes.
+    Got(Bytes, Flags, Bytes),
+    /// Digits alone: the sum of a classic `incr` or `decr`.
+    Number(u64),
+    /// `MN`: the answer to `mn`, which does nothing.
+    NoOp,
     /// `END`: of a classic `get`.
     End,
     /// `VERSION`.
@@ -72,20 +77,31 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<Reply>, Rubbish> {
             let key = tokens.next().map(|key| Bytes::copy_from_slice(key.as_bytes()));
             let client_flags = tokens.next().and_then(|text| text.parse().ok());
             let len = number(tokens.next());
-            let (Some(key), Some(client_flags), Some(len)) = (key, client_flags, len) else {
+            let cas = tokens.next().map_or(Some(0), |cas| cas.parse().ok());
+            let (Some(key), Some(client_flags), Some(len), Some(cas)) =
+                (key, client_flags, len, cas)
+            else {
                 return Err(rubbish(buffer));
             };
+            let flags = Flags { client_flags, cas, ..Flags::default() };
             let value = take_value(buffer, end + 1, len)?;
-            return Ok(value.map(|value| Reply::Got(key, client_flags, value)));
+            return Ok(value.map(|value| Reply::Got(key, flags, value)));
         }
         "HD" => Reply::Done(flags(tokens).ok_or_else(|| rubbish(buffer))?),
         "EN" => Reply::Missing,
-        "NF" => Reply::NotFound,
-        "NS" => Reply::NotStored,
-        "EX" => Reply::Exists,
+        "STORED" | "DELETED" => Reply::Done(Flags::default()),
+        "NF" | "NOT_FOUND" => Reply::NotFound,
+        "NS" | "NOT_STORED" => Reply::NotStored,
+        "EX" | "EXISTS" => Reply::Exists,
+        "MN" => Reply::NoOp,
         "END" => Reply::End,
         "VERSION" => Reply::Version(rest.to_owned()),
         "CLIENT_ERROR" | "SERVER_ERROR" | "ERROR" => Reply::Refused(line.to_owned()),
+        // `decr` leaves blanks behind a sum that has become shorter.
+        digits if rest.trim().is_empty() => match digits.parse() {
+            Ok(number) => Reply::Number(number),
+            Err(_) => return Err(rubbish(buffer)),
+        },
         _ => return Err(rubbish(buffer)),
     };
     buffer.advance(end + 1);
@@ -179,8 +195,26 @@ mod tests {
             ),
             (
                 b"VALUE k 16 2\r\n\r\n\r\n",
-                Reply::Got(Bytes::from_static(b"k"), 16, Bytes::from_static(b"\r\n")),
+                Reply::Got(
+                    Bytes::from_static(b"k"),
+                    Flags { client_flags: 16, ..Flags::default() },
+                    Bytes::from_static(b"\r\n"),
+                ),
             ),
+            (
+                b"VALUE k 4 2 77\r\n42\r\n",
+                Reply::Got(
+                    Bytes::from_static(b"k"),
+                    Flags { client_flags: 4, cas: 77, ..Flags::default() },
+                    Bytes::from_static(b"42"),
+                ),
+            ),
+            (b"MN\r\n", Reply::NoOp),
+            (b"STORED\r\n", Reply::Done(Flags::default())),
+            (b"NOT_STORED\r\n", Reply::NotStored),
+            (b"EXISTS\r\n", Reply::Exists),
+            (b"NOT_FOUND\r\n", Reply::NotFound),
+            (b"9 \r\n", Reply::Number(9)),
         ] {
             assert_eq!(read(text).unwrap(), Some(reply));
         }
@@ -195,6 +229,9 @@ mod tests {
             "VA 99999999999\r\n",
             "VA 2 t9\r\nabc\r\n",
             "VALUE k 1\r\n",
+            "VALUE k 1 1 x\r\n1\r\n",
+            "12 apples\r\n",
+            "-1\r\n",
             "\r\n",
             "VA 1 cx\r\n1\r\n",
         ] {
