@@ -1,5 +1,7 @@
 //! Placement against what the real clients did, and what must hold for every fleet.
 
+mod shares;
+
 use proptest::prelude::*;
 use serde_json::Value;
 use throng_ring::{BUCKETS, Placement, Ring, RingError, Server, bucket, nydus_partition};
