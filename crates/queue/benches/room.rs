@@ -1,8 +1,8 @@
-//! How fast the queue is, on SQLite and beside Celery on Redis: one JSON object a line, read by
-//! `cargo xtask bench queue`.
+//! How fast the queue is, on SQLite and beside Celery on Redis and RabbitMQ: one JSON object a line,
+//! read by `cargo xtask bench queue`.
 //!
-//! The Redis cases need the feature `redis`, THRONG_TEST_REDIS_URL, and for the peer
-//! THRONG_TEST_PYTHON with Celery in it.
+//! The cases of a broker need its feature, THRONG_TEST_REDIS_URL or THRONG_TEST_RABBITMQ_URL, and for
+//! the peer THRONG_TEST_PYTHON with Celery in it.
 
 use std::{
     process::Command,
@@ -34,17 +34,25 @@ async fn main() -> anyhow::Result<()> {
     sqlite.push(TASKS, "").await?;
     sqlite.run("ours >= 2000").await?;
     sqlite.latency().await?;
-    let Ok(url) = std::env::var("THRONG_TEST_REDIS_URL") else { return Ok(()) };
-    if cfg!(feature = "redis") {
-        let redis = Bench {
-            queue: Queue::open(&url, db, Clock::system()).await?,
-            engine: "redis",
-            name: format!("bench-{}", TaskId::random()),
-            peer: std::env::var("THRONG_TEST_PYTHON").ok().map(|python| (python, url)),
-        };
+    let python = std::env::var("THRONG_TEST_PYTHON").ok();
+    if cfg!(feature = "redis")
+        && let Ok(url) = std::env::var("THRONG_TEST_REDIS_URL")
+    {
+        let redis = Bench::on("redis", &url, &db, python.clone()).await?;
         redis.push(TASKS * 5, "ours >= 60000").await?;
         redis.run("ratio >= 20").await?;
         redis.latency().await?;
+        redis.wait_at_once().await?;
+    }
+    if cfg!(feature = "rabbitmq")
+        && let Ok(url) = std::env::var("THRONG_TEST_RABBITMQ_URL")
+    {
+        // One of the two nodes: Celery uses the second only when the first is away.
+        let url = format!("{}/", url.split(',').next().unwrap_or_default());
+        let rabbitmq = Bench::on("rabbitmq", &url, &db, python).await?;
+        rabbitmq.push(TASKS * 2, "ours >= 15000").await?;
+        rabbitmq.run("ratio >= 20").await?;
+        rabbitmq.latency().await?;
     }
     Ok(())
 }
@@ -58,6 +66,60 @@ struct Bench {
 }
 
 impl Bench {
+    async fn on(
+        engine: &'static str,
+        url: &str,
+        db: &Db,
+        python: Option<String>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            queue: Queue::open(url, db.clone(), Clock::system()).await?,
+            engine,
+            name: format!("bench-{}", TaskId::random()),
+            peer: python.map(|python| (python, url.to_owned())),
+        })
+    }
+
+    /// Ten thousand tasks that wait a second for something, all in one worker: how long until the
+    /// last is recorded as done, and what this process weighs at most.
+    async fn wait_at_once(&self) -> anyhow::Result<()> {
+        let messages = (0..WAITING).map(|_| Ok(Message::new("wait", ())?.queue(&self.name)));
+        let messages = messages.collect::<throng_queue::Result<Vec<_>>>()?;
+        let last = self.queue.push_all(messages).await?;
+        let config = WorkerConfig {
+            queues: vec![self.name.clone()],
+            concurrency: WAITING,
+            ..WorkerConfig::default()
+        };
+        let done = Arc::new(AtomicUsize::new(0));
+        let counter = done.clone();
+        let worker = Worker::new(self.queue.clone()).config(config).on(
+            "wait",
+            Policy::default(),
+            move |_: Delivery| {
+                let counter = counter.clone();
+                async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            },
+        );
+        let (stop, shutdown) = Shutdown::pair();
+        let begun = Instant::now();
+        let running = tokio::spawn(worker.run(shutdown));
+        let mut most_mb = 0.0_f64;
+        while done.load(Ordering::Relaxed) < last.len() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            most_mb = most_mb.max(resident_mb());
+        }
+        let took = begun.elapsed().as_secs_f64();
+        stop.request();
+        running.await??;
+        self.case("10,000 tasks that wait 1 s, at once", "s", took, None, "ours <= 2.5");
+        self.case("memory while they wait", "MB", most_mb, None, "ours <= 200");
+        Ok(())
+    }
+
     fn noop(&self) -> throng_queue::Result<Message> {
         Ok(Message::new("noop", ())?.queue(&self.name).ignore_result())
     }
@@ -132,10 +194,15 @@ impl Bench {
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_millis(30)).await;
             let begun = Instant::now();
-            let id = self.queue.push(self.noop()?).await?;
-            self.queue.wait(&id, Duration::from_secs(10)).await?;
-            let at = started.lock().unwrap_or_else(PoisonError::into_inner).take();
-            took.extend(at.map(|at| at.duration_since(begun).as_secs_f64() * 1000.0));
+            self.queue.push(self.noop()?).await?;
+            let at = loop {
+                let at = started.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match at {
+                    Some(at) => break at,
+                    None => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            };
+            took.push(at.duration_since(begun).as_secs_f64() * 1000.0);
         }
         stop.request();
         running.await??;
@@ -184,6 +251,14 @@ impl Bench {
     }
 }
 
+/// What this process holds in memory now, as Linux says.
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kb.unwrap_or(0.0) / 1024.0
+}
+
 fn first(figures: &[f64]) -> Option<f64> {
     figures.first().copied()
 }
@@ -193,4 +268,5 @@ fn rate(tasks: usize, begun: Instant) -> f64 {
 }
 
 const TASKS: usize = 10_240;
+const WAITING: usize = 10_000;
 const CALLERS: usize = 256;
