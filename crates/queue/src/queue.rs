@@ -101,6 +101,38 @@ impl Queue {
         Ok(ids)
     }
 
+    /// Pushes tasks as one group, under a name that Celery's results know it by.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub async fn push_group(&self, messages: Vec<Message>) -> Result<Vec<TaskId>> {
+        let group = TaskId::random();
+        let parts = messages.into_iter().enumerate();
+        let parts = parts.map(|(index, message)| message.in_group(group.as_str(), index, None));
+        self.push_all(parts.collect::<Result<_>>()?).await
+    }
+
+    /// Pushes tasks whose results, in their order, are the first argument of `body`, which runs when
+    /// all are done. The answer is its id.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); [`Error::Unsupported`] on an engine that cannot join parts, and
+    /// [`Error::Arguments`] when there are none.
+    pub async fn push_chord(&self, parts: Vec<Message>, mut body: Message) -> Result<TaskId> {
+        self.admit(&mut body)?;
+        if parts.is_empty() {
+            let reason = "a chord has at least one part".to_owned();
+            return Err(Error::Arguments { name: body.name().to_owned(), reason });
+        }
+        let group = TaskId::random();
+        self.engine.open_chord(group.as_str(), parts.len()).await?;
+        let parts = parts.into_iter().enumerate();
+        let parts =
+            parts.map(|(index, message)| message.in_group(group.as_str(), index, Some(&body)));
+        self.push_all(parts.collect::<Result<_>>()?).await?;
+        Ok(body.id())
+    }
+
     /// Pushes a task if `tx` commits, and wakes a worker then; if it rolls back there is no task.
     ///
     /// # Errors

@@ -34,6 +34,6 @@ pub(super) fn reason(result: &Value) -> String {
     format!("{}: {}", plain(&result["exc_type"]), message.unwrap_or_default())
 }
 
-fn failure(kind: &str, reason: &str) -> Value {
+pub(super) fn failure(kind: &str, reason: &str) -> Value {
     json!({"exc_type": kind, "exc_message": [reason], "exc_module": "builtins"})
 }

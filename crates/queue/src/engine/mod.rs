@@ -7,7 +7,7 @@ use serde_json::Value;
 use throng_db::Tx;
 use tokio::sync::watch;
 
-use crate::{Count, Filter, Message, Record, Result, State, TaskId};
+use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 mod celery;
@@ -96,9 +96,39 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// When the schedule last fired; the first time it is asked for, `now_ms` is kept as that.
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64>;
 
+    /// Notes how many parts a chord has, before they are pushed.
+    async fn open_chord(&self, _group: &str, _parts: usize) -> Result<()> {
+        Err(Error::Unsupported { engine: self.name(), what: "join the parts of a chord" })
+    }
+
+    /// Notes that a part of a chord has ended; noting it again changes nothing. To one who finds
+    /// all parts there the answer has them in order, to the others nothing.
+    async fn join(&self, _part: &Part<'_>) -> Result<Option<Vec<Value>>> {
+        Err(Error::Unsupported { engine: self.name(), what: "join the parts of a chord" })
+    }
+
+    /// Forgets a chord whose body was pushed by whoever noted `part`. With `failed`, its body is
+    /// not pushed and has this id, and this is why.
+    async fn close_chord(&self, _part: &Part<'_>, _failed: Option<(&TaskId, &str)>) -> Result<()> {
+        Err(Error::Unsupported { engine: self.name(), what: "join the parts of a chord" })
+    }
+
     /// Pushes the message and moves the schedule from `last_ms` to `at_ms`, both or neither. False
     /// when another has moved it.
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool>;
+}
+
+/// A part of a chord that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The chord's group.
+    pub group: &'a str,
+    /// The task.
+    pub id: &'a TaskId,
+    /// Its place among the parts, if the producer said.
+    pub index: Option<u64>,
+    /// What it returned, or why it failed.
+    pub outcome: Result<&'a Value, &'a str>,
 }
 
 /// What a worker asks for.

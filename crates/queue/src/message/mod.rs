@@ -9,6 +9,7 @@ use crate::{Error, Result, Task, TaskId, time};
 
 mod arguments;
 mod body;
+mod canvas;
 mod wire;
 
 pub use body::Body;
@@ -264,10 +265,15 @@ impl Message {
     /// [`Error::Arguments`] when the body that is there cannot be read.
     pub fn set_arguments(&mut self, args: Vec<Value>, kwargs: Map<String, Value>) -> Result<()> {
         let body = self.read_body().unwrap_or(Body { embed: body::no_embed(), ..Body::default() });
-        self.body = Body { args, kwargs, ..body }.to_json();
+        self.write_body(&Body { args, kwargs, ..body });
+        Ok(())
+    }
+
+    fn write_body(&mut self, body: &Body) {
+        self.body = body.to_json();
         self.content_type = body::JSON.into();
         self.content_encoding = "utf-8".into();
-        Ok(())
+        self.headers.remove("compression");
     }
 
     /// Says when the task is due rather than after how long, so that it can wait anywhere.

@@ -11,6 +11,7 @@ use throng_core::Shutdown;
 use crate::{Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
 mod delivery;
+mod follow;
 mod one;
 mod rounds;
 

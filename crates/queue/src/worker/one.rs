@@ -5,9 +5,9 @@ use std::{pin::pin, time::Duration};
 use throng_core::Clock;
 use tokio::sync::{oneshot, watch};
 
-use super::{Delivery, Handler, Outcome, Panic};
+use super::{Delivery, Handler, Outcome, Panic, follow};
 use crate::{
-    Policy, backoff,
+    Kind, Policy, Queue, backoff,
     engine::{Claimed, Ended, Lease, Verdict},
     metrics,
 };
@@ -34,30 +34,32 @@ pub(super) struct Strings {
 pub(super) fn start(
     claimed: Claimed,
     handler: Handler,
-    clock: Clock,
+    queue: Queue,
 ) -> (Strings, impl Future<Output = Finished> + Send + 'static) {
     let (ask, stopping) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
     let strings = Strings { ask: ask.clone(), stop };
-    (strings, run(claimed, handler, clock, ask, stopping, stopped))
+    (strings, run(claimed, handler, queue, ask, stopping, stopped))
 }
 
 async fn run(
     claimed: Claimed,
     handler: Handler,
-    clock: Clock,
+    queue: Queue,
     ask: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
     stopped: oneshot::Receiver<()>,
 ) -> Finished {
     let Claimed { lease, message, crashes } = claimed;
+    let clock = queue.clock().clone();
     let policy = handler.policy_for(&message);
+    let followed = message.embed().map(|embed| (message.clone(), embed));
     let (name, retries) = (message.name().to_owned(), message.retries());
     let started = clock.elapsed();
     let delivery = Delivery { message, crashes, max_retries: policy.max_retries, stopping };
+    let mut stopped = pin!(stopped);
     let outcome = {
         let mut work = pin!((handler.run)(delivery));
-        let mut stopped = pin!(stopped);
         let mut soft = pin!(limit(&clock, policy.soft_limit));
         let mut hard = pin!(limit(&clock, policy.hard_limit));
         let mut is_asked = false;
@@ -78,9 +80,26 @@ async fn run(
         }
     };
     let took = clock.elapsed().saturating_sub(started);
-    let ended = outcome.map(|outcome| {
+    let mut verdict = outcome.map(|outcome| judge(outcome, retries, &policy, clock.now_ms()));
+    if let (Some(ending), Some((message, embed))) = (&verdict, &followed) {
+        // Before the end is recorded: if this worker dies now, the task runs again, and what
+        // follows is pushed again under the same ids.
+        tokio::select! {
+            biased;
+            failed = follow::push(&queue, message, embed, ending) => {
+                if let Err(error) = failed {
+                    let reason = format!("what follows it cannot be pushed: {error}");
+                    tracing::warn!(error = ?error, task.id = %lease.id, "task {}: {reason}", lease.id);
+                    let again = Outcome::Retry { reason, after: None };
+                    let again = if error.kind() == Kind::Retry { again } else { Outcome::dead(error) };
+                    verdict = Some(judge(again, retries, &policy, clock.now_ms()));
+                }
+            }
+            _ = &mut stopped => verdict = None,
+        }
+    }
+    let ended = verdict.map(|verdict| {
         let id = &lease.id;
-        let verdict = judge(outcome, retries, &policy, clock.now_ms());
         match &verdict {
             Verdict::Retry { reason, .. } => {
                 tracing::warn!(task.id = %id, task.name = name, task.retries = retries, "task {id} ({name}) failed and is tried again: {reason}");

@@ -276,7 +276,7 @@ impl Rounds {
             match self.handlers.get(claimed.message.name()) {
                 Some(handler) => {
                     let lease = claimed.lease.clone();
-                    let (strings, run) = one::start(claimed, handler.clone(), self.clock.clone());
+                    let (strings, run) = one::start(claimed, handler.clone(), self.queue.clone());
                     self.running.insert(lease, strings);
                     self.tasks.spawn(run);
                 }

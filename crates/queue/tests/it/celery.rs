@@ -113,6 +113,13 @@ impl Peer {
             .on("math.fail", Policy { max_retries: 0, ..quick }, |delivery: Delivery| async move {
                 Outcome::retry(delivery.arguments::<String>().unwrap())
             })
+            .on("math.total", quick, |delivery: Delivery| async move {
+                let numbers = delivery.arguments::<(Vec<i64>,)>().unwrap().0;
+                Outcome::Done(json!(numbers.into_iter().sum::<i64>()))
+            })
+            .on("math.echo", quick, |delivery: Delivery| async move {
+                Outcome::Done(delivery.arguments::<(Value,)>().unwrap().0)
+            })
             .on("when", quick, |_: Delivery| async {
                 Outcome::Done(json!(Clock::system().now_ms() as f64 / 1000.0))
             })
@@ -158,6 +165,7 @@ async fn celery_calls(peer: Peer) {
         "{said}"
     );
     assert_eq!(lines[6], "00000000000000000000000000000007");
+    assert_eq!(lines[7], "00000000-0000-0000-0000-000000000007x");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,6 +248,65 @@ async fn workers_of_both_kinds_share_a_queue_and_lose_and_repeat_nothing() {
     let mut delete = ::redis::cmd("DEL");
     delete.arg(&list);
     let () = delete.query_async(&mut connection.clone()).await.unwrap();
+}
+
+const CANVAS: &str = "14\n4\n[2, 4]\n90\n[3, 4]\n10\nfailed\n13\nTrue\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_groups_and_chords_of_celery_run_here() {
+    let Some(peer) = Peer::on_redis().await else { return };
+    let running = Running::start(peer.worker());
+    let said = peer.run(&["canvas"]).await;
+    running.stop().await;
+    assert_eq!(said, CANVAS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_groups_and_chords_run_split_between_workers_of_both_kinds() {
+    let Some(peer) = Peer::on_redis().await else { return };
+    let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
+    let hello = peer.queue.push(Message::new("math.add", [1, 1]).unwrap().queue(&peer.name));
+    peer.queue.wait(&hello.await.unwrap(), Duration::from_secs(60)).await.unwrap();
+    let one =
+        WorkerConfig { queues: vec![peer.name.clone()], concurrency: 1, ..Default::default() };
+    let running = Running::start(peer.worker().config(one));
+    let said = peer.run(&["canvas"]).await;
+    let report = running.stop().await;
+    assert_eq!(said, CANVAS);
+    println!("{} runs were ours", report.ran);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_chains_and_chords_run_in_celery() {
+    let Some(peer) = Peer::on_redis().await else { return };
+    let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
+    let add = |args: Value| Message::new("math.add", args).unwrap().queue(&peer.name);
+    let last = add(json!([5]));
+    let chain = add(json!([2, 3])).then(add(json!([4]))).unwrap().then(last.clone()).unwrap();
+    peer.queue.push(chain).await.unwrap();
+    assert_eq!(result(&peer, &last.id()).await, json!(14));
+    let total = Message::new("math.total", json!([])).unwrap().queue(&peer.name);
+    let parts = (0..5).map(|at| add(json!([at, at]))).collect();
+    let body = peer.queue.push_chord(parts, total).await.unwrap();
+    assert_eq!(result(&peer, &body).await, json!(20));
+}
+
+/// What Celery keeps as the result of a task that it pushed itself.
+async fn result(peer: &Peer, id: &TaskId) -> Value {
+    let client = ::redis::Client::open(peer.url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for _ in 0..600 {
+        let mut get = ::redis::cmd("GET");
+        get.arg(format!("celery-task-meta-{id}"));
+        let found: Option<String> = get.query_async(&mut connection).await.unwrap();
+        if let Some(found) = found {
+            let meta: Value = serde_json::from_str(&found).unwrap();
+            assert_eq!(meta["status"], "SUCCESS", "{meta}");
+            return meta["result"].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("task {id} has no result");
 }
 
 /// Celery takes a second to start; the answer is how many notes that took.

@@ -5,7 +5,7 @@ import sys
 import time
 import uuid
 
-from celery import Celery
+from celery import Celery, chain, chord, group
 
 url = os.environ["BROKER"]
 app = Celery("peer", broker=url, backend=os.environ.get("BACKEND", url))
@@ -34,6 +34,16 @@ def fail(reason):
     raise ValueError(reason)
 
 
+@app.task(name="math.total")
+def total(numbers):
+    return sum(numbers)
+
+
+@app.task(name="math.echo")
+def echo(value):
+    return value
+
+
 @app.task(name="when")
 def when():
     return time.time()
@@ -58,6 +68,28 @@ def produce():
         print(f"{type(error).__name__}: {error}")
     print(app.send_task("math.add", ("x",)).get(timeout=30, propagate=False))
     print(app.send_task("math.add", (uuid.UUID(int=7).hex, ""), priority=9).get(timeout=30))
+    print(app.send_task("math.add", (uuid.UUID(int=7), "x"), compression="zlib").get(timeout=30))
+
+
+def canvas():
+    """Chains, groups and chords, a line each."""
+    plus = lambda *args: add.s(*args).set(queue=queue)
+    print(chain(plus(2, 3), plus(4), plus(5))().get(timeout=60))
+    print(chain(plus(1, 1), add.si(2, 2).set(queue=queue))().get(timeout=60))
+    print(group([plus(1, 1), plus(2, 2)])().get(timeout=60))
+    print(chord([plus(n, n) for n in range(10)])(total.s()).get(timeout=60))
+    print(chain(plus(1, 1), group(plus(1), plus(2)))().get(timeout=60))
+    print(chain(plus(1, 1), group(plus(1), plus(2)), total.s(), plus(3))().get(timeout=60))
+    try:
+        chord([plus(1, 1), fail.s("no luck")])(total.s()).get(timeout=60)
+    except Exception as error:
+        print("failed" if "no luck" in str(error) else repr(error))
+    after, known = plus(10), str(uuid.uuid4())
+    add.apply_async((1, 2), link=after.set(task_id=known))
+    print(app.AsyncResult(known).get(timeout=60))
+    told, known = echo.s(), str(uuid.uuid4())
+    failed = fail.apply_async(("no luck",), link_error=told.set(task_id=known))
+    print(app.AsyncResult(known).get(timeout=60) == failed.id)
 
 
 def push_notes():
@@ -67,6 +99,8 @@ def push_notes():
 
 if sys.argv[1] == "produce":
     produce()
+elif sys.argv[1] == "canvas":
+    canvas()
 elif sys.argv[1] == "notes":
     push_notes()
 else:

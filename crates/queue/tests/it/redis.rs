@@ -1,7 +1,14 @@
 //! A Redis server for tests, in which each test has keys of its own.
 
+use std::time::Duration;
+
 use throng_core::{Clock, EngineUrl};
-use throng_queue::{TaskId, engine::redis::Redis};
+use throng_queue::{
+    Delivery, Filter, MALFORMED, Message, Policy, Queue, State, TaskId, Worker,
+    engine::redis::Redis,
+};
+
+use crate::site::Running;
 
 /// The server that the test runner started; without one the test says that it is skipped.
 pub(crate) fn url() -> Option<String> {
@@ -17,4 +24,49 @@ pub(crate) async fn open(url: &str, clock: &Clock) -> Redis {
     let prefix = TaskId::random();
     let url = EngineUrl::parse(&format!("{url}?prefix={prefix}.")).unwrap();
     Redis::open(&url, clock.clone()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_parked_with_every_byte_and_stops_nobody() {
+    let Some(url) = url() else { return };
+    let prefix = format!("{}.", TaskId::random());
+    let at = EngineUrl::parse(&format!("{url}?prefix={prefix}")).unwrap();
+    let engine = Redis::open(&at, Clock::system()).await.unwrap();
+    let queue = Queue::with_engine(engine, Clock::system());
+    let good = Message::new("good", ()).unwrap();
+    let client = ::redis::Client::open(url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let strange = [
+        "not JSON",
+        "[]",
+        r#"{"body": "W10=", "headers": {"task": 7, "id": "x"}, "properties": {}}"#,
+        r#"{"headers": {"task": "t", "id": "no body"}, "properties": {}}"#,
+    ];
+    for text in strange {
+        let mut push = ::redis::cmd("LPUSH");
+        push.arg(format!("{prefix}default")).arg(text);
+        let () = push.query_async(&mut connection).await.unwrap();
+    }
+    let good = queue.push(good).await.unwrap();
+    let worker = Worker::new(queue.clone()).on("good", Policy::default(), |_: Delivery| async {});
+    let running = Running::start(worker);
+    let record = queue.wait(&good, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(record.state, State::Done, "the queue goes on behind them");
+    let filter = Filter { state: Some(State::Parked), ..Filter::default() };
+    let mut parked = Vec::new();
+    for _ in 0..300 {
+        parked = queue.list(&filter).await.unwrap();
+        if parked.len() == strange.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    running.stop().await;
+    let mut kept: Vec<String> =
+        parked.iter().map(|record| record.message.arguments().unwrap()).collect();
+    kept.sort();
+    let mut strange = strange.map(str::to_owned);
+    strange.sort();
+    assert_eq!(kept, strange);
+    assert!(parked.iter().all(|record| record.message.name() == MALFORMED));
 }

@@ -42,6 +42,17 @@ impl Site {
         self.queue.push(message).await.unwrap()
     }
 
+    /// Waits until the task is known.
+    pub(crate) async fn appears(&self, id: &TaskId) {
+        for _ in 0..20_000 {
+            if self.queue.find(id).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("task {id} is not pushed");
+    }
+
     /// Moves the clock in small steps until the task is as `fits` says, and gives its record.
     pub(crate) async fn until(&self, id: &TaskId, fits: impl Fn(&Record) -> bool) -> Record {
         for _ in 0..20_000 {

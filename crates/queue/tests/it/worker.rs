@@ -296,3 +296,39 @@ async fn what_expired_does_not_start_and_what_waits_starts_in_time() {
     assert!(record.started_ms.unwrap() >= now_ms + 100_000);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn what_follows_a_task_runs_after_it_with_its_result() {
+    let site = Site::new().await;
+    let worker = serving(&site, &["default"])
+        .on("add", quick(0), |delivery: Delivery| async move {
+            Outcome::of(delivery.arguments::<(i64, i64)>().map(|(left, right)| left + right))
+        })
+        .on("fail", quick(0), |_: Delivery| async { Outcome::dead("no luck") })
+        .on("told", quick(0), |delivery: Delivery| async move {
+            Outcome::of(delivery.arguments::<(String,)>().map(|(id,)| id))
+        });
+    let add = |args: serde_json::Value| Message::new("add", args).unwrap();
+    let (callback, last) = (add(json!([100])), add(json!([30])));
+    let first = add(json!([1, 2])).on_done(&callback).unwrap();
+    let first = first.then(add(json!([20]))).unwrap().then(last.clone()).unwrap();
+    let told = Message::new("told", json!([])).unwrap();
+    let never = add(json!([1]));
+    let failing = Message::new("fail", ()).unwrap();
+    let failing = failing.on_failure(&told).unwrap().then(never.clone()).unwrap();
+    site.push(first).await;
+    let failed = site.push(failing).await;
+    let running = Running::start(worker);
+    site.until(&failed, |record| record.state == State::Dead).await;
+    for (id, result) in
+        [(callback.id(), json!(103)), (last.id(), json!(53)), (told.id(), json!(failed.as_str()))]
+    {
+        site.appears(&id).await;
+        let record = site.until(&id, |record| record.state.is_final()).await;
+        assert_eq!(record.result, Some(result), "{:?}", record.reason);
+    }
+    running.stop().await;
+    assert!(site.queue.find(&never.id()).await.is_err(), "a chain ends where it fails");
+    let chord = site.queue.push_chord(vec![add(json!([1, 2]))], add(json!([])));
+    assert!(chord.await.unwrap_err().to_string().contains("cannot join"), "said, not imitated");
+}

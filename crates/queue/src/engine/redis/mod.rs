@@ -16,6 +16,7 @@ use ::redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use async_trait::async_trait;
+use serde_json::Value;
 use throng_core::{Clock, EngineUrl};
 use throng_db::{
     Tx,
@@ -24,10 +25,11 @@ use throng_db::{
 use tokio::sync::watch;
 
 use self::scripts::Scripts;
-use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended, gather::Gather};
+use super::{Batch, Claim, Ended, Engine, Fire, Lease, Part, Signals, Tended, gather::Gather};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 mod arrival;
+mod chord;
 mod inspect;
 mod ready;
 mod scripts;
@@ -233,6 +235,22 @@ impl Engine for Redis {
         pipe.cmd("SET").arg(&key).arg(now_ms).arg("NX").ignore().cmd("GET").arg(&key);
         let last: Result<(i64,), RedisError> = pipe.query_async(&mut self.connection.clone()).await;
         last.map(|(last_ms,)| last_ms).map_err(failed("read a schedule"))
+    }
+
+    async fn open_chord(&self, group: &str, parts: usize) -> Result<()> {
+        self.open_group(group, parts).await.map_err(failed("open a chord"))
+    }
+
+    async fn join(&self, part: &Part<'_>) -> Result<Option<Vec<Value>>> {
+        self.join_part(part).await.map_err(failed("join a chord"))
+    }
+
+    async fn close_chord(
+        &self,
+        part: &Part<'_>,
+        failed_body: Option<(&TaskId, &str)>,
+    ) -> Result<()> {
+        self.close_group(part, failed_body).await.map_err(failed("close a chord"))
     }
 
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {

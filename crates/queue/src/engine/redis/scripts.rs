@@ -19,6 +19,8 @@ pub(super) struct Scripts {
     pub(super) purge: Script,
     pub(super) lead: Script,
     pub(super) fire: Script,
+    pub(super) join: Script,
+    pub(super) close: Script,
 }
 
 impl Default for Scripts {
@@ -41,6 +43,8 @@ impl Default for Scripts {
             purge: script(include_str!("scripts/purge.lua")),
             lead: script(include_str!("scripts/lead.lua")),
             fire: script(include_str!("scripts/fire.lua")),
+            join: script(include_str!("scripts/join.lua")),
+            close: script(include_str!("scripts/close.lua")),
         }
     }
 }

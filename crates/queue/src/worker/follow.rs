@@ -1,0 +1,91 @@
+//! What comes after a task: callbacks and the next of its chain when it is done, errbacks when it
+//! has failed for good, and the body of a chord when the last of its parts ends.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Error, Message, Queue, Result,
+    engine::{Part, Verdict},
+};
+
+/// Pushes what follows `message`, whose embed this is, after this end of it. Doing it again pushes
+/// the same ids again.
+pub(super) async fn push(
+    queue: &Queue,
+    message: &Message,
+    embed: &Value,
+    verdict: &Verdict,
+) -> Result<()> {
+    let list = |part: &str| embed[part].as_array().cloned().unwrap_or_default();
+    match verdict {
+        Verdict::Done(result) => {
+            for (nth, callback) in list("callbacks").iter().enumerate() {
+                send(queue, message, callback, Some(result), &[], &format!("done{nth}")).await?;
+            }
+            let mut chain = list("chain");
+            if let Some(next) = chain.pop() {
+                send(queue, message, &next, Some(result), &chain, "next").await?;
+            }
+            join(queue, message, &embed["chord"], Ok(result)).await
+        }
+        Verdict::Dead(reason) => {
+            let id = json!(message.id());
+            for (nth, errback) in list("errbacks").iter().enumerate() {
+                send(queue, message, errback, Some(&id), &[], &format!("failed{nth}")).await?;
+            }
+            join(queue, message, &embed["chord"], Err(reason)).await
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn send(
+    queue: &Queue,
+    message: &Message,
+    signature: &Value,
+    result: Option<&Value>,
+    chain: &[Value],
+    nth: &str,
+) -> Result<()> {
+    let next = message.follow_with(signature, result, chain, nth)?;
+    if let Some((group, parts)) = next.chord {
+        queue.engine().open_chord(&group, parts).await?;
+    }
+    queue.push_all(next.messages).await.map(drop)
+}
+
+async fn join(
+    queue: &Queue,
+    message: &Message,
+    body: &Value,
+    outcome: Result<&Value, &str>,
+) -> Result<()> {
+    let group = message.header_value("group").and_then(Value::as_str);
+    let (Some(group), true) = (group, body.is_object()) else { return Ok(()) };
+    let id = message.id();
+    let index = message.header_value("group_index").and_then(Value::as_u64);
+    let part = Part { group, id: &id, index, outcome };
+    let Some(parts) = queue.engine().join(&part).await? else { return Ok(()) };
+    // Each is `[1, id, state, result]`.
+    if let Some(failed) = parts.iter().find(|part| part[2] != "SUCCESS") {
+        let reason = format!("its part {} failed: {}", failed[1], failed[3]["exc_message"][0]);
+        let body_id = body["options"]["task_id"].as_str().unwrap_or_default().into();
+        let errbacks = &body["options"]["link_error"];
+        for (nth, errback) in errbacks.as_array().into_iter().flatten().enumerate() {
+            let told = json!(body_id);
+            send(queue, message, errback, Some(&told), &[], &format!("chord{nth}")).await?;
+        }
+        return queue.engine().close_chord(&part, Some((&body_id, &reason))).await;
+    }
+    let results: Vec<Value> = parts.into_iter().map(|mut part| part[3].take()).collect();
+    // Under one id, whichever part pushes it.
+    let mut body = body.clone();
+    if body["options"]["task_id"].is_null() {
+        body["options"]["task_id"] = json!(format!("{group}.body"));
+    }
+    if body["subtask_type"].as_str().is_some_and(|kind| kind == "chord") {
+        return Err(Error::Malformed("the body of a chord is a chord".into()));
+    }
+    send(queue, message, &body, Some(&json!(results)), &[], "body").await?;
+    queue.engine().close_chord(&part, None).await
+}
