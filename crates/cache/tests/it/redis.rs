@@ -136,6 +136,35 @@ async fn a_password_and_a_database_are_the_urls() {
 }
 
 #[tokio::test]
+async fn rediss_speaks_tls_to_a_server_whose_signer_is_known_and_to_no_other() {
+    let Some((_server, port)) = Servers::start_redis_with_tls() else { return };
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/ca.pem");
+    let url = format!("rediss://127.0.0.1:{port}/0?timeout=20s&ca={ca}");
+    let cache = Config { near_ms: 0, ..Config::default() }.open(&url).await.unwrap();
+    cache.set("k", &1, MINUTE).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap(), Some(1));
+    // The system does not know who signed it, and a name is not an address.
+    for wrong in [
+        format!("rediss://127.0.0.1:{port}/0?timeout=20s"),
+        format!("rediss://localhost:{port}/0?timeout=20s&ca={ca}"),
+    ] {
+        let refused = Cache::open(&wrong).await.unwrap().set("k", &2, MINUTE).await.unwrap_err();
+        let cause = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(cause.contains("certificate"), "{cause}");
+    }
+    assert_eq!(cache.get("k").await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_value_over_the_limit_is_refused_by_a_redis_too() {
+    let Some(server) = Servers::start_redis() else { return };
+    let url = format!("redis://{}?max_item_bytes=1000&timeout=20s", server.addresses()[0]);
+    let cache = Cache::open(&url).await.unwrap();
+    let refused = cache.set("large", &"x".repeat(2_000), MINUTE).await.unwrap_err().to_string();
+    assert!(refused.contains("over the limit of 1000"), "{refused}");
+}
+
+#[tokio::test]
 async fn what_redis_holds_is_what_djangos_backend_writes_and_reads() {
     let Some(server) = Servers::start_redis() else { return };
     let cache = Config { near_ms: 0, ..Config::default() }

@@ -20,6 +20,25 @@ impl Servers {
         Self::start_program("memcached", count)
     }
 
+    /// The same with one Redis that speaks TLS besides, on the port that comes with it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn start_redis_with_tls() -> Option<(Self, u16)> {
+        let server = Self::start_redis()?;
+        let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls");
+        let port = free_ports(1)[0];
+        for (name, value) in [
+            ("tls-ca-cert-file", format!("{tls}/ca.pem")),
+            ("tls-key-file", format!("{tls}/server.key")),
+            ("tls-cert-file", format!("{tls}/server.pem")),
+            ("tls-auth-clients", "no".to_owned()),
+            ("tls-port", port.to_string()),
+        ] {
+            let answer = server.ask(0, &format!("CONFIG SET {name} {value}\r\n"));
+            assert_eq!(answer, "+OK\r\n", "this Redis is built with TLS: {name}");
+        }
+        Some((server, port))
+    }
+
     /// The same with one Redis.
     #[cfg(feature = "redis")]
     pub(crate) fn start_redis() -> Option<Self> {

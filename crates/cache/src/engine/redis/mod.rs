@@ -294,6 +294,11 @@ fn client(url: &EngineUrl, ca: Option<&str>) -> Result<(Client, String)> {
         }
     };
     let client = if is_sealed {
+        // The driver takes the one that the process has chosen, and panics where none was and a
+        // second one is linked: so `ring` is chosen, unless somebody has.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         Client::build_with_tls(place, TlsCertificates { client_tls: None, root_cert })
     } else {
         Client::open(place)
