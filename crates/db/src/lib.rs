@@ -68,6 +68,7 @@ mod pool;
 #[cfg(feature = "postgres")]
 mod promote;
 mod raw;
+mod route;
 mod send;
 mod session;
 mod status;
@@ -87,6 +88,7 @@ pub use migrate::{Applied, Migration, Schema};
 #[cfg(feature = "postgres")]
 pub use promote::{Promoted, promote};
 pub use raw::{Driver, Raw};
+pub use route::Route;
 pub use status::{Server, Status};
 pub use stream::Rows;
 pub use token::{BadToken, Token};

@@ -95,6 +95,13 @@ impl Classifier {
         verdict
     }
 
+    /// Whether `sql`, of this verdict, leaves its connection other than it was.
+    pub(crate) fn changes_connection(&self, sql: &str, verdict: Verdict) -> bool {
+        self.dialect != Dialect::Sqlite
+            && verdict == Verdict::Primary(Reason::Session)
+            && !scan::passes_with_the_transaction(self.dialect, sql)
+    }
+
     /// Where `sql` may go, scanned anew.
     #[must_use]
     pub fn scan(&self, sql: &str) -> Verdict {

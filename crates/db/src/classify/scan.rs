@@ -12,6 +12,20 @@ pub(super) fn classify(dialect: Dialect, sql: &str) -> Verdict {
     }
 }
 
+/// Whether a statement about the session only tells something, or ends with its transaction.
+pub(super) fn passes_with_the_transaction(dialect: Dialect, sql: &str) -> bool {
+    let mut tokens = Tokens { dialect, text: sql.as_bytes(), sql, at: 0 };
+    let mut words = std::iter::from_fn(|| match tokens.next() {
+        Ok(Some(Token::Word(word))) => Some(word),
+        _ => None,
+    });
+    match (words.next(), words.next()) {
+        (Some(first), _) if words::tells(first) => true,
+        (Some(first), Some(second)) => words::is_local_setting(dialect, first, second),
+        _ => false,
+    }
+}
+
 /// One token that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
@@ -48,6 +62,7 @@ fn scan(dialect: Dialect, sql: &str) -> Result<(), Reason> {
             Token::Sign(b'(') => {
                 let is_name = in_names && depth == 0;
                 match last {
+                    Token::Word(word) if words::sets_by_call(word) => return Err(Reason::Session),
                     Token::Word(word) if !is_name && !words::may_precede_paren(dialect, word) => {
                         return Err(Reason::Calls);
                     }

@@ -96,6 +96,42 @@ fn what_writes_or_may_write_goes_to_the_primary() {
 }
 
 #[test]
+fn a_known_statement_is_found_without_allocating() {
+    let classifier = Classifier::new(DbBackend::Postgres);
+    for sql in ["SELECT name FROM event WHERE id = $1", "UPDATE event SET name = $1"] {
+        let _ = classifier.classify(sql);
+        let known = allocation_counter::measure(|| assert!(classifier.classify(sql) != NEVER));
+        assert_eq!(known.count_total, 0, "{sql}");
+        let scanned = allocation_counter::measure(|| assert!(classifier.scan(sql) != NEVER));
+        assert_eq!(scanned.count_total, 0, "{sql}");
+    }
+}
+
+/// No verdict on any statement here.
+const NEVER: Verdict = Verdict::Primary(Reason::Several);
+
+#[test]
+fn what_changes_its_connection_is_told_from_what_only_tells() {
+    let check = |backend, sql: &str, wanted: bool| {
+        let classifier = Classifier::new(backend);
+        let verdict = classifier.classify(sql);
+        assert_eq!(classifier.changes_connection(sql, verdict), wanted, "{sql}: {verdict:?}");
+    };
+    for sql in ["SET search_path = x", "/* a */ set time zone 'utc'", "LISTEN a", "RESET ALL"] {
+        check(DbBackend::Postgres, sql, true);
+        check(DbBackend::MySql, sql, true);
+    }
+    check(DbBackend::Postgres, "SELECT set_config('search_path', 'x', false)", true);
+    check(DbBackend::MySql, "SELECT @a := 1", true);
+    check(DbBackend::MySql, "SET LOCAL sql_mode = ''", true);
+    for sql in ["SET LOCAL search_path = x", "SHOW ALL", "SELECT 1", "UPDATE t SET a = 1", ""] {
+        check(DbBackend::Postgres, sql, false);
+    }
+    check(DbBackend::MySql, "SHOW TABLES", false);
+    check(DbBackend::Sqlite, "PRAGMA foreign_keys = on", false);
+}
+
+#[test]
 fn every_reason_survives_the_memory() {
     for reason in REASONS {
         assert_eq!(Verdict::decode(Verdict::Primary(reason).encode()), Verdict::Primary(reason));

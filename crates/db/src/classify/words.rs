@@ -45,6 +45,23 @@ pub(super) fn start(dialect: Dialect, word: &str) -> Option<Start> {
         .or_else(|| match_word(word, SESSION).then_some(Start::Session))
 }
 
+/// Words that start a statement about the session which changes nothing.
+pub(super) fn tells(word: &str) -> bool {
+    match_word(word, &["CLOSE", "DESC", "DESCRIBE", "FETCH", "SHOW"])
+}
+
+/// `SET LOCAL …` and the like, which end with the transaction on PostgreSQL.
+pub(super) fn is_local_setting(dialect: Dialect, first: &str, second: &str) -> bool {
+    dialect == Dialect::Postgres
+        && match_word(first, &["SET"])
+        && match_word(second, &["CONSTRAINTS", "LOCAL", "TRANSACTION"])
+}
+
+/// A function that does what SET does.
+pub(super) fn sets_by_call(word: &str) -> bool {
+    match_word(word, &["SET_CONFIG"])
+}
+
 /// Words that write wherever they stand unquoted. A column of such a name sends its statement to the
 /// primary, which is harmless.
 pub(super) fn writes(word: &str) -> bool {
