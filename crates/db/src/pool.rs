@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     config::Config,
-    engine::{Begin, Conn, Connector, Raw},
+    engine::{self, Begin, Conn, Connector, Identity, Raw},
     error,
     fleet::Sight,
     metrics::Meters,
@@ -36,6 +36,8 @@ pub(crate) struct Pool {
     /// Whether the server is known to be gone. Everything that waits for it fails when it turns.
     is_gone: watch::Sender<bool>,
     lent: AtomicU32,
+    /// The run of the server that is known. Connections to an earlier one are dead.
+    run: AtomicU64,
     acquire_timeout: Duration,
     statement_timeout: Option<Duration>,
     meters: Meters,
@@ -68,6 +70,7 @@ impl Pool {
             is_closed: AtomicBool::new(false),
             is_gone: watch::Sender::new(false),
             lent: AtomicU32::new(0),
+            run: AtomicU64::new(0),
             acquire_timeout: Duration::from_millis(config.acquire_timeout_ms),
             statement_timeout: (config.statement_timeout_ms > 0)
                 .then(|| Duration::from_millis(config.statement_timeout_ms)),
@@ -99,13 +102,14 @@ impl Pool {
         };
         permit.forget();
         // From here on the lease gives the permit back, also when opening fails or is cancelled.
-        let mut lease = Lease { conn: self.idle().pop(), pool: self.clone(), slot: None };
+        let mut lease = Lease { conn: self.take_idle(), pool: self.clone(), slot: None };
         self.meters.in_use.set(f64::from(self.lent.fetch_add(1, Ordering::Relaxed) + 1));
         if lease.is_stale() && self.guarded(lease.conn().ping()).await.is_err() {
             lease.conn = None;
         }
         if lease.conn.is_none() {
-            let opened = timeout(self.acquire_timeout, self.guarded(self.connector.connect()));
+            let connect = self.connector.connect_to_known();
+            let opened = timeout(self.acquire_timeout, self.guarded(connect));
             let opened = opened
                 .await
                 .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
@@ -115,6 +119,25 @@ impl Pool {
         }
         self.meters.statements.increment(1);
         Ok(lease)
+    }
+
+    /// The run of the server that is known, 0 before it was seen.
+    pub(crate) fn run(&self) -> u64 {
+        self.run.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_run(&self, run: u64) {
+        self.run.store(run, Ordering::Release);
+    }
+
+    fn take_idle(&self) -> Option<Conn> {
+        loop {
+            let conn = self.idle().pop()?;
+            if self.run() == 0 || engine::is_same_run(conn.identity.run, self.run()) {
+                return Some(conn);
+            }
+            self.meters.discarded.increment(1);
+        }
     }
 
     /// Fails what waits for the server now, and what asks for it until [`Pool::revive`].
@@ -281,6 +304,19 @@ impl Lease {
         self.ended(done)?.ok_or_else(|| error::refused("the engine has no positions"))
     }
 
+    /// Makes sure that nobody else gets the connection with the settings that a statement leaves on
+    /// it. A pooler hands the server's connection to others no matter what we do, so there it is an
+    /// error.
+    pub(crate) fn will_change(&mut self) -> Result<(), DbErr> {
+        if self.is_pooled() {
+            return Err(error::refused(
+                "behind a pooler no setting stays with its connection; use SET LOCAL in a transaction",
+            ));
+        }
+        self.conn().is_spent = true;
+        Ok(())
+    }
+
     /// Keeps a slot until this is given back.
     pub(crate) fn hold(&mut self, slot: Option<OwnedSemaphorePermit>) {
         self.slot = slot;
@@ -288,6 +324,11 @@ impl Lease {
 
     pub(crate) fn is_pooled(&self) -> bool {
         self.pool.is_pooled()
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn identity(&self) -> Identity {
+        self.conn_ref().identity
     }
 
     fn is_stale(&self) -> bool {

@@ -14,14 +14,16 @@ use crate::{
     engine::{self, Conn},
     error::refused,
     pool::Lease,
+    session::Writing,
 };
 
 /// A connection on loan, as the driver's own type: `sqlx::query(…).execute(&mut *conn)`.
 ///
 /// What is left open on it is rolled back when it is dropped. On a [`Reader`] the server refuses
-/// writes.
+/// writes. Behind a pooler in transaction mode, everything must run in a transaction of it.
 pub struct Raw<D: Driver> {
     lease: Lease,
+    _writing: Option<Writing>,
     driver: PhantomData<fn() -> D>,
 }
 
@@ -46,7 +48,8 @@ impl Db {
     /// # Errors
     /// When the database is of another engine, or no connection is free in time.
     pub async fn raw<D: Driver>(&self) -> Result<Raw<D>, DbErr> {
-        Raw::lend(self.lease_primary().await?)
+        let (lease, writing) = self.lease_primary().await?;
+        Raw::lend(lease, writing)
     }
 }
 
@@ -56,18 +59,18 @@ impl Reader {
     /// # Errors
     /// When the database is of another engine, or no connection is free in time.
     pub async fn raw<D: Driver>(&self) -> Result<Raw<D>, DbErr> {
-        Raw::lend(self.lease().await?)
+        Raw::lend(self.lease().await?, None)
     }
 }
 
 impl<D: Driver> Raw<D> {
-    fn lend(mut lease: Lease) -> Result<Self, DbErr> {
+    fn lend(mut lease: Lease, writing: Option<Writing>) -> Result<Self, DbErr> {
         if D::of(lease.conn()).is_none() {
             return Err(refused(format!("the database is not of the engine {}", D::NAME)));
         }
         // Nobody can tell what will be done with it, so it is tidied when it comes back.
         lease.conn().is_busy = true;
-        Ok(Self { lease, driver: PhantomData })
+        Ok(Self { lease, _writing: writing, driver: PhantomData })
     }
 }
 

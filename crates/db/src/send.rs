@@ -10,6 +10,7 @@ use crate::{
     error::{self, refused},
     fleet::{Fleet, Tried, Why},
     pool::Lease,
+    session::Writing,
     stream::Rows,
 };
 
@@ -58,13 +59,14 @@ impl Db {
             Servers::Fleet(fleet) => fleet,
         };
         let (mut lease, at) = fleet.lease_writer().await?;
+        if self.cluster.classifier.changes_connection(sql, verdict) {
+            lease.will_change()?;
+        }
         self.session.wrote();
         let done = lease.execute_unprepared(sql).await;
         self.written(fleet, at, done.as_ref().err());
-        if matches!(verdict, Verdict::Primary(Reason::Session)) {
-            // Nobody else must get a connection with the settings of this one.
-            lease.conn().is_spent = true;
-        }
+        // Only the first of several statements was looked at, and a later one may be a SET.
+        lease.conn().is_spent |= sql.trim_end().trim_end_matches(';').contains(';');
         done
     }
 
@@ -72,19 +74,20 @@ impl Db {
         let verdict = self.verdict(&statement.sql)?;
         let fleet = match &self.cluster.servers {
             Servers::File { .. } => {
-                return Ok(Rows::of_pool(self.lease_of_file(verdict).await?, statement));
+                return Ok(Rows::of_pool(self.lease_of_file(verdict).await?, statement, None));
             }
             Servers::Fleet(fleet) => fleet,
         };
-        let lease = if verdict == Verdict::Read && self.lane != Lane::Primary {
-            self.lease_read(&mut Tried::default()).await?.0
-        } else {
-            let (lease, at) = fleet.lease_writer().await?;
-            self.session.wrote();
-            self.session.went_to(at, true, Why::Writes);
-            lease
-        };
-        Ok(Rows::of_pool(lease, statement))
+        if verdict == Verdict::Read && self.lane != Lane::Primary {
+            let lease = self.lease_read(&mut Tried::default()).await?.0;
+            return Ok(Rows::of_pool(lease, statement, None));
+        }
+        let (mut lease, at) = fleet.lease_writer().await?;
+        if self.cluster.classifier.changes_connection(&statement.sql, verdict) {
+            lease.will_change()?;
+        }
+        self.session.went_to(at, None, Why::Writes);
+        Ok(Rows::of_pool(lease, statement, Some(self.session.writing())))
     }
 
     pub(crate) async fn start(&self, mode: Begin) -> Result<Tx, DbErr> {
@@ -109,7 +112,7 @@ impl Db {
         let mut tries = 0;
         loop {
             let (lease, at) = fleet.lease_writer().await?;
-            self.session.went_to(at, true, Why::Writes);
+            self.session.went_to(at, None, Why::Writes);
             match Tx::start(self.clone(), lease, mode).await {
                 Err(error) if error::is_lost(&error) && tries < 2 => tries += 1,
                 done => return done,
@@ -117,12 +120,14 @@ impl Db {
         }
     }
 
-    pub(crate) async fn lease_primary(&self) -> Result<Lease, DbErr> {
+    /// A connection on which anything may be written for as long as it is held.
+    pub(crate) async fn lease_primary(&self) -> Result<(Lease, Option<Writing>), DbErr> {
         match &self.cluster.servers {
-            Servers::File { writer, .. } => writer.acquire().await,
+            Servers::File { writer, .. } => Ok((writer.acquire().await?, None)),
             Servers::Fleet(fleet) => {
-                self.session.wrote();
-                Ok(fleet.lease_writer().await?.0)
+                let (lease, at) = fleet.lease_writer().await?;
+                self.session.went_to(at, None, Why::Writes);
+                Ok((lease, Some(self.session.writing())))
             }
         }
     }
@@ -139,7 +144,9 @@ impl Db {
         }
         let placed = fleet.lease_reader(&self.session, tried).await?;
         // Before it is read, so that a stream or a transaction that is dropped counts as well.
-        self.session.went_to(placed.node, !fleet.nodes()[placed.node].is_standby(), placed.why);
+        let is_standby = fleet.nodes()[placed.node].is_standby();
+        let run = is_standby.then(|| placed.lease.identity().run);
+        self.session.went_to(placed.node, run, placed.why);
         Ok((placed.lease, placed.node, placed.why))
     }
 
@@ -178,7 +185,7 @@ impl Db {
         statement: Statement,
     ) -> Result<Answer, DbErr> {
         let (at, mut lease) = fleet.lease_primary().await?;
-        self.session.went_to(at, true, Why::Asked);
+        self.session.went_to(at, None, Why::Asked);
         fleet.nodes()[at].count_read();
         let done = lease.answer(ask, statement, true).await;
         if let Err(error) = &done {
@@ -194,6 +201,10 @@ impl Db {
         statement: Statement,
     ) -> Result<Answer, DbErr> {
         let (mut lease, at) = fleet.lease_writer().await?;
+        let verdict = self.cluster.classifier.classify(&statement.sql);
+        if self.cluster.classifier.changes_connection(&statement.sql, verdict) {
+            lease.will_change()?;
+        }
         tracing::trace!(db.node = fleet.nodes()[at].name(), db.why = "writes", "{}", statement.sql);
         // Before as well as after: a future that is dropped in between may have written.
         self.session.wrote();
@@ -204,7 +215,7 @@ impl Db {
 
     fn written(&self, fleet: &Fleet, at: usize, error: Option<&DbErr>) {
         self.session.wrote();
-        self.session.went_to(at, true, Why::Writes);
+        self.session.went_to(at, None, Why::Writes);
         fleet.nodes()[at].count_write();
         if let Some(error) = error {
             fleet.suspect(at, error);

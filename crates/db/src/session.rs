@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -23,14 +23,19 @@ pub(crate) struct Session {
 struct State {
     /// What a replica must have got past.
     floor: Position,
+    /// The floor is what a replica showed. With synchronous standbys the primary may show as much a
+    /// moment later than they do, so another replica is waited for before it is asked.
+    is_shown: bool,
     /// The cluster of the floor, 0 for none.
     cluster: u64,
     /// The first and the last write whose position is not known.
     wrote: Option<(Instant, Instant)>,
     /// Until when the clock keeps the reads on the primary, in milliseconds since 1970 UTC.
     pinned_until_ms: i64,
-    /// The replica that has served a read.
-    seen: Option<usize>,
+    /// Statements and raw connections that may be writing at this moment.
+    writing: u32,
+    /// The replica that has served a read, and the run of it.
+    seen: Option<(usize, u64)>,
     /// The primary has served a read, and no position of it is in the floor.
     is_above_floor: bool,
     /// Where statements went and why, for people.
@@ -58,9 +63,10 @@ impl Session {
     pub(crate) fn of(token: Option<Token>) -> Self {
         let mut state = State::default();
         match token.map(|token| token.0) {
-            Some(Stand::Position { cluster, position }) => {
+            Some(Stand::Position { cluster, position, is_shown }) => {
                 state.cluster = cluster;
                 state.floor = position;
+                state.is_shown = is_shown;
             }
             Some(Stand::Clock { until_ms }) => state.pinned_until_ms = until_ms,
             None => {}
@@ -70,11 +76,14 @@ impl Session {
 
     pub(crate) fn want(&self, fleet: &Fleet) -> Want {
         let state = self.state();
+        if state.writing > 0 {
+            return Want::Primary(Why::Wrote);
+        }
         if let Some((first, _)) = state.wrote {
             let is_long_ago = first.elapsed() > SETTLE;
             return if is_long_ago { Want::Refresh } else { Want::Primary(Why::Wrote) };
         }
-        if state.pinned_until_ms > 0 && state.pinned_until_ms > fleet.now_ms() {
+        if fleet.is_pinned(state.pinned_until_ms) {
             return Want::Primary(Why::Pinned);
         }
         if state.is_above_floor {
@@ -93,16 +102,25 @@ impl Session {
         state.wrote = Some((state.wrote.map_or(now, |(first, _)| first), now));
     }
 
-    /// Notes which server has served a statement.
-    pub(crate) fn went_to(&self, at: usize, is_primary: bool, why: Why) {
+    /// Notes that something may be written until the guard is dropped.
+    pub(crate) fn writing(self: &Arc<Self>) -> Writing {
+        self.wrote();
+        self.state().writing += 1;
+        Writing(self.clone())
+    }
+
+    /// Notes which server has served a statement: the primary, or this run of a replica.
+    pub(crate) fn went_to(&self, at: usize, run: Option<u64>, why: Why) {
         if !self.is_monotonic {
             return;
         }
         let mut state = self.state();
-        if is_primary {
-            state.is_above_floor = true;
-        } else {
-            state.seen = Some(at);
+        match run {
+            Some(run) => state.seen = Some((at, run)),
+            None => {
+                state.is_above_floor = true;
+                state.is_shown &= why == Why::Writes;
+            }
         }
         match state.routes.iter_mut().find(|route| (route.0, route.1) == (at, why)) {
             Some(route) => route.2 += 1,
@@ -110,8 +128,13 @@ impl Session {
         }
     }
 
-    /// The replica to stay with.
-    pub(crate) fn seen(&self) -> Option<usize> {
+    /// Whether the floor is what a replica has shown.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.state().is_shown
+    }
+
+    /// The replica to stay with, for as long as it runs.
+    pub(crate) fn seen(&self) -> Option<(usize, u64)> {
         self.state().seen
     }
 
@@ -121,10 +144,12 @@ impl Session {
         // A write that ended after the question was sent may be missing in the answer.
         state.wrote = state.wrote.filter(|(_, last)| *last > began).map(|(_, last)| (last, last));
         state.is_above_floor = false;
+        // The log of the primary holds whatever a replica has shown.
+        let is_shown = state.seen.take().is_some() || state.is_shown;
         if position.timeline == 0 {
             state.pin(fleet);
         } else {
-            state.raise(fleet.cluster(), position);
+            state.raise(fleet.cluster(), position, is_shown);
             // The primary that answered has all that the clock stood for, and a token holds only
             // one of the two: when the clock ran out, nothing would keep him from a late replica.
             state.pinned_until_ms = 0;
@@ -133,34 +158,41 @@ impl Session {
 
     /// The token that lets the visitor's next request see what this one has written and read.
     pub(crate) async fn token(&self, fleet: &Fleet) -> Option<Token> {
-        let (must_ask_primary, seen) = {
+        let (is_changed, seen) = {
             let state = self.state();
-            let is_changed = state.wrote.is_some() || state.is_above_floor;
+            let is_changed = state.writing > 0 || state.wrote.is_some() || state.is_above_floor;
             (is_changed || state.is_foreign(fleet), state.seen)
         };
-        if must_ask_primary {
-            // The primary is never behind what a replica has shown.
+        let shown = match seen {
+            Some((at, run)) if !is_changed => fleet.take_position_of(at, run).await.ok(),
+            _ => None,
+        };
+        if let Some(position) = shown {
+            // Where the engine has no positions, nobody is promised more than his own writes.
+            if position.timeline != 0 {
+                self.state().raise(fleet.cluster(), position, true);
+            }
+        } else if is_changed || seen.is_some() {
+            // What a replica has shown is in the primary's log.
             let began = Instant::now();
             match fleet.take_position().await {
                 Ok(position) => self.settle(fleet, position, began),
                 Err(_) => self.state().pin(fleet),
             }
-        } else if let Some(at) = seen
-            && fleet.has_several_replicas()
-        {
-            match fleet.take_position_of(at).await {
-                Ok(position) => self.state().raise(fleet.cluster(), position),
-                // Nobody can tell what the visitor has seen, except that the primary has it.
-                Err(_) => self.state().pin(fleet),
-            }
         }
-        let state = self.state();
-        if state.pinned_until_ms > fleet.now_ms() {
+        let mut state = self.state();
+        if fleet.is_pinned(state.pinned_until_ms) {
+            if state.pinned_until_ms <= fleet.now_ms() {
+                state.pin(fleet);
+            }
             return Some(Token(Stand::Clock { until_ms: state.pinned_until_ms }));
         }
         let position = state.floor;
-        (position.timeline != 0)
-            .then_some(Token(Stand::Position { cluster: state.cluster, position }))
+        (position.timeline != 0).then_some(Token(Stand::Position {
+            cluster: state.cluster,
+            position,
+            is_shown: state.is_shown,
+        }))
     }
 
     /// `replica-1 fresh 5, primary wrote 2`.
@@ -181,13 +213,24 @@ impl Session {
     }
 }
 
+/// Something may be written while this is there.
+pub(crate) struct Writing(Arc<Session>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.state().writing -= 1;
+        self.0.wrote();
+    }
+}
+
 impl State {
-    fn raise(&mut self, cluster: u64, position: Position) {
+    fn raise(&mut self, cluster: u64, position: Position, is_shown: bool) {
         if (self.cluster, self.floor.timeline) != (cluster, position.timeline)
             || self.floor.at < position.at
         {
             self.floor = position;
             self.cluster = cluster;
+            self.is_shown = is_shown;
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     engine::{Begin, Conn, Query, Raw},
     error,
     pool::Lease,
+    session::Writing,
 };
 
 /// A stream of rows. Dropping it early is fine: its connection is tidied, not reused as it is.
@@ -28,12 +29,16 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(crate) fn of_pool(mut lease: Lease, statement: Statement) -> Self {
+    pub(crate) fn of_pool(
+        mut lease: Lease,
+        statement: Statement,
+        writing: Option<Writing>,
+    ) -> Self {
         let (out, rows) = mpsc::channel(1);
         let pump = async move {
+            let _writing = writing;
             if lease.is_pooled()
-                && let Err(error) =
-                    lease.begin(Begin { reads_only: true, ..Begin::default() }).await
+                && let Err(error) = lease.begin(Begin::default()).await
             {
                 // A reader that has gone away needs no error.
                 let _ = out.send(Err(error)).await;
@@ -41,7 +46,14 @@ impl<'a> Rows<'a> {
             }
             let conn = lease.conn();
             conn.is_busy = true;
-            conn.is_busy = !pump(conn, statement, out).await;
+            let is_whole = pump(conn, statement, &out).await;
+            conn.is_busy = !is_whole;
+            if is_whole
+                && lease.is_pooled()
+                && let Err(error) = lease.commit().await
+            {
+                let _ = out.send(Err(error)).await;
+            }
         };
         Self { pump: Some(Box::pin(pump)), rows }
     }
@@ -55,7 +67,7 @@ impl<'a> Rows<'a> {
             // A transaction goes on after a stream that was dropped early; the driver skips what
             // is left of it before the next statement.
             if let Some(lease) = guard.as_mut() {
-                pump(lease.conn(), statement, out).await;
+                pump(lease.conn(), statement, &out).await;
             }
         };
         Self { pump: Some(Box::pin(pump)), rows }
@@ -86,7 +98,7 @@ impl fmt::Debug for Rows<'_> {
 async fn pump(
     conn: &mut Conn,
     statement: Statement,
-    out: mpsc::Sender<Result<QueryResult, DbErr>>,
+    out: &mpsc::Sender<Result<QueryResult, DbErr>>,
 ) -> bool {
     let query = Query::new(statement, conn.keeps_statements());
     match &mut conn.raw {
@@ -100,7 +112,7 @@ async fn pump(
 
 async fn send_all<R: Into<QueryResult>>(
     mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
-    out: mpsc::Sender<Result<QueryResult, DbErr>>,
+    out: &mpsc::Sender<Result<QueryResult, DbErr>>,
 ) -> bool {
     while let Some(row) = rows.next().await {
         if out.send(row.map(Into::into).map_err(error::query)).await.is_err() {

@@ -23,8 +23,9 @@ pub struct Token(pub(crate) Stand);
 /// What a token says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stand {
-    /// A place in the log of a cluster's primary.
-    Position { cluster: u64, position: Position },
+    /// A place in the log of a cluster's primary. `is_shown` when it was a replica that showed the
+    /// visitor as much.
+    Position { cluster: u64, position: Position, is_shown: bool },
     /// Reads stay on the primary until then: the engine has no positions, or could not be asked.
     Clock { until_ms: i64 },
 }
@@ -37,8 +38,9 @@ pub struct BadToken;
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Stand::Position { cluster, position } => {
-                write!(f, "p.{cluster:x}.{:x}.{:x}", position.timeline, position.at)
+            Stand::Position { cluster, position, is_shown } => {
+                let kind = if is_shown { 's' } else { 'p' };
+                write!(f, "{kind}.{cluster:x}.{:x}.{:x}", position.timeline, position.at)
             }
             Stand::Clock { until_ms } => write!(f, "c.{until_ms:x}"),
         }
@@ -51,7 +53,8 @@ impl FromStr for Token {
     fn from_str(text: &str) -> Result<Self, BadToken> {
         let mut parts = text.split('.');
         let stand = match parts.next() {
-            Some("p") => Stand::Position {
+            Some(kind @ ("p" | "s")) => Stand::Position {
+                is_shown: kind == "s",
                 cluster: hex(parts.next())?,
                 position: Position {
                     timeline: hex(parts.next())?.try_into().map_err(|_| BadToken)?,

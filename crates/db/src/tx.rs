@@ -192,6 +192,15 @@ impl Core {
         Ok(guard)
     }
 
+    /// Looks after what a statement leaves on the connection when the transaction is over.
+    fn look_at<'a>(&self, sql: &str, lease: &'a mut Lease) -> Result<&'a mut Lease, DbErr> {
+        let classifier = &self.cluster.classifier;
+        if classifier.changes_connection(sql, classifier.classify(sql)) {
+            lease.will_change()?;
+        }
+        Ok(lease)
+    }
+
     async fn undo_to(&self, lease: &mut Lease, level: u32) -> Result<(), DbErr> {
         let name = savepoint(level);
         lease.execute_unprepared(&format!("ROLLBACK TO SAVEPOINT {name}")).await?;
@@ -237,23 +246,24 @@ impl ConnectionTrait for Tx {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let mut guard = self.core.lease().await?;
-        open(&mut guard)?.execute(statement).await
+        self.core.look_at(&statement.sql, open(&mut guard)?)?.execute(statement).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let mut guard = self.core.lease().await?;
-        open(&mut guard)?.execute_unprepared(sql).await
+        self.core.look_at(sql, open(&mut guard)?)?.execute_unprepared(sql).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let reads_only = self.core.cluster.reads_only(&statement.sql);
         let mut guard = self.core.lease().await?;
-        open(&mut guard)?.fetch_one(statement, reads_only).await
+        let lease = self.core.look_at(&statement.sql, open(&mut guard)?)?;
+        lease.fetch_one(statement, reads_only).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut guard = self.core.lease().await?;
-        open(&mut guard)?.fetch_all(statement).await
+        self.core.look_at(&statement.sql, open(&mut guard)?)?.fetch_all(statement).await
     }
 
     fn support_returning(&self) -> bool {
@@ -273,7 +283,8 @@ impl StreamTrait for Tx {
         statement: Statement,
     ) -> Pin<Box<dyn Future<Output = Result<Rows<'a>, DbErr>> + 'a + Send>> {
         Box::pin(async move {
-            let guard = self.core.lease().await?;
+            let mut guard = self.core.lease().await?;
+            self.core.look_at(&statement.sql, open(&mut guard)?)?;
             Ok(Rows::of_transaction(guard, statement))
         })
     }

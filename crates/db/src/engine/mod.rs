@@ -37,8 +37,27 @@ pub(crate) struct Conn {
     pub(crate) is_spent: bool,
     /// Keep prepared statements. Not behind a pooler that hands each transaction another server.
     keeps_statements: bool,
+    /// The server and its run that it leads to; unknown until it was asked.
+    pub(crate) identity: Identity,
     /// When it came back to the pool.
     pub(crate) idle_since: Option<std::time::Instant>,
+}
+
+/// Which server is at the other end, and which run of it.
+///
+/// What a server shows only ever grows while it runs. One that crashed and started again may for a
+/// while show less than it did, so what was learned about one run says nothing about the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The number that all servers of a cluster share, 0 where the engine has none.
+    pub(crate) cluster: u64,
+    /// Another one after each start, 0 where it is not known.
+    pub(crate) run: u64,
+}
+
+/// Whether two are one run. MariaDB tells seconds, which may be counted one apart.
+pub(crate) fn is_same_run(one: u64, other: u64) -> bool {
+    one.abs_diff(other) <= 1
 }
 
 /// The drivers' connections.
@@ -70,8 +89,16 @@ impl Connector {
             is_aborted: false,
             is_spent: false,
             keeps_statements: !self.is_pooled(),
+            identity: Identity::default(),
             idle_since: None,
         })
+    }
+
+    /// Connects and asks who is there.
+    pub(crate) async fn connect_to_known(&self) -> Result<Conn, sqlx::Error> {
+        let mut conn = self.connect().await?;
+        conn.identify().await?;
+        Ok(conn)
     }
 
     /// Whether an external pooler in transaction mode stands in front of the server.
@@ -245,19 +272,22 @@ impl Conn {
         match &mut self.raw {
             Raw::Sqlite(..) => Ok(None),
             #[cfg(feature = "postgres")]
-            Raw::Postgres(conn) => postgres::look(conn).await.map(Some),
+            Raw::Postgres(conn) => postgres::look(conn, self.keeps_statements).await.map(Some),
             #[cfg(feature = "mysql")]
             Raw::MySql(conn) => mysql::look(conn).await.map(Some),
         }
     }
 
-    /// The number of the cluster, 0 where the engine has none.
-    pub(crate) async fn identify(&mut self) -> Result<u64, sqlx::Error> {
-        match &mut self.raw {
+    /// Asks which server this is.
+    pub(crate) async fn identify(&mut self) -> Result<Identity, sqlx::Error> {
+        self.identity = match &mut self.raw {
+            Raw::Sqlite(..) => Identity::default(),
             #[cfg(feature = "postgres")]
-            Raw::Postgres(conn) => postgres::identify(conn).await,
-            _ => Ok(0),
-        }
+            Raw::Postgres(conn) => postgres::identify(conn).await?,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(conn) => mysql::identify(conn).await?,
+        };
+        Ok(self.identity)
     }
 
     pub(crate) async fn close(self) {

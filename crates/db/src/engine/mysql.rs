@@ -7,7 +7,7 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 use throng_core::{EngineUrl, url::Host};
 
-use super::{Begin, Manager};
+use super::{Begin, Identity, Manager};
 use crate::{
     config::Config,
     error::Result,
@@ -63,6 +63,17 @@ pub(crate) async fn begin(conn: &mut MySqlConnection, mode: Begin) -> Result<(),
     }
     let sql = if mode.reads_only { "START TRANSACTION READ ONLY" } else { "START TRANSACTION" };
     Manager::<sqlx::MySql>::begin(conn, Some(sql.into_sql_str())).await
+}
+
+/// The second in which MariaDB started. MySQL tells it elsewhere, and has no positions to lose.
+pub(crate) async fn identify(conn: &mut MySqlConnection) -> Result<Identity, sqlx::Error> {
+    let sql = "SELECT CAST(UNIX_TIMESTAMP() - variable_value AS SIGNED) \
+               FROM information_schema.global_status WHERE variable_name = 'UPTIME'";
+    match sqlx::query_scalar::<_, i64>(sql).fetch_optional(conn).await {
+        Ok(started) => Ok(Identity { cluster: 0, run: started.unwrap_or(0).cast_unsigned() }),
+        Err(sqlx::Error::Database(_)) => Ok(Identity::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// MariaDB tells a position: the last sequence number of its replication domain. MySQL does not in

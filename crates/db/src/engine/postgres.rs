@@ -8,7 +8,7 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 use throng_core::{EngineUrl, url::Host};
 
-use super::{Begin, Manager};
+use super::{Begin, Identity, Manager};
 use crate::{
     config::Config,
     error::Result,
@@ -84,8 +84,16 @@ pub(crate) async fn begin(conn: &mut PgConnection, mode: Begin) -> Result<(), sq
 }
 
 /// One round trip of about 25 us.
-pub(crate) async fn look(conn: &mut PgConnection) -> Result<Sight, sqlx::Error> {
-    let row = sqlx::query(LOOK).fetch_one(conn).await?;
+pub(crate) async fn look(
+    conn: &mut PgConnection,
+    keeps_statements: bool,
+) -> Result<Sight, sqlx::Error> {
+    // Behind a pooler in one message, because the next one may reach another process of the server.
+    let row = if keeps_statements {
+        sqlx::query(LOOK).fetch_one(conn).await?
+    } else {
+        sqlx::raw_sql(LOOK).fetch_one(conn).await?
+    };
     let is_standby: bool = row.try_get(0)?;
     let at = row.try_get::<Option<i64>, _>(1)?.unwrap_or(0).cast_unsigned();
     let timeline: i64 = row.try_get::<Option<i64>, _>(2)?.unwrap_or(0);
@@ -98,12 +106,13 @@ pub(crate) async fn look(conn: &mut PgConnection) -> Result<Sight, sqlx::Error> 
     })
 }
 
-/// The number that all servers of one cluster share, and no other.
-pub(crate) async fn identify(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let id: i64 = sqlx::query_scalar("SELECT system_identifier FROM pg_control_system()")
-        .fetch_one(conn)
-        .await?;
-    Ok(id.cast_unsigned())
+/// The number that all servers of one cluster share and no other, and what changes with each start.
+/// A crash of one process makes the server start again without a new start time, but its statistics
+/// begin anew then.
+pub(crate) async fn identify(conn: &mut PgConnection) -> Result<Identity, sqlx::Error> {
+    let row = sqlx::raw_sql(IDENTIFY).fetch_one(conn).await?;
+    let number = |at| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
+    Ok(Identity { cluster: number(0)?, run: number(1)?.max(1) })
 }
 
 /// `16MB`, as the server writes the size of a log segment.
@@ -147,6 +156,11 @@ const LOOK: &str = "SELECT s.standby, \
     NOT s.standby OR EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE pid IS NOT NULL), \
     current_setting('wal_segment_size') \
     FROM (SELECT pg_is_in_recovery() AS standby) AS s";
+
+const IDENTIFY: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), \
+    hashtextextended(extract(epoch FROM pg_postmaster_start_time())::text || ' ' || \
+                     coalesce(extract(epoch FROM stats_reset)::text, ''), 0) \
+    FROM pg_stat_bgwriter";
 
 pub(crate) const PORT: u16 = 5432;
 const GRACE_MS: u64 = 1_000;

@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ use self::history::History;
 pub(crate) use self::node::Node;
 use crate::{
     config::Config,
-    engine::Connector,
+    engine::{Connector, is_same_run},
     error,
     pool::{Lease, Pool},
     session::{Session, Want},
@@ -57,6 +57,9 @@ pub(crate) struct Fleet {
     cluster: AtomicU64,
     /// The latest timeline that a primary has shown. One of an earlier timeline is not followed.
     timeline: AtomicU32,
+    /// When the primary was lost last and when it was found last, in milliseconds since 1970 UTC.
+    lost_ms: AtomicI64,
+    found_ms: AtomicI64,
     turn: AtomicUsize,
     /// Plain reads that the primary takes at once while every replica is out.
     fallback: Arc<Semaphore>,
@@ -136,6 +139,8 @@ impl Fleet {
             primary: AtomicUsize::new(NOBODY),
             cluster: AtomicU64::new(0),
             timeline: AtomicU32::new(0),
+            lost_ms: AtomicI64::new(0),
+            found_ms: AtomicI64::new(config.clock.now_ms()),
             turn: AtomicUsize::new(0),
             fallback: Arc::new(Semaphore::new(config.connections.div_ceil(2).max(1) as usize)),
             history: Mutex::default(),
@@ -180,14 +185,35 @@ impl Fleet {
     }
 
     pub(crate) async fn lease_primary(&self) -> Result<(usize, Lease), DbErr> {
-        let (at, node) = self.primary().ok_or_else(|| read_only("the primary is gone"))?;
-        match node.pool.acquire().await {
-            Ok(lease) => Ok((at, lease)),
-            Err(error) => {
-                self.suspect(at, &error);
-                Err(error)
+        for _ in 0..MAX_DOUBTS {
+            let (at, node) = self.primary().ok_or_else(|| read_only("the primary is gone"))?;
+            match self.lease_of(at, node.run()).await {
+                Ok(Some(lease)) => return Ok((at, lease)),
+                // Its watcher finds out within a few milliseconds whether it still is the primary.
+                Ok(None) => tokio::time::sleep(DOUBT).await,
+                Err(error) => {
+                    self.suspect(at, &error);
+                    return Err(error);
+                }
             }
         }
+        Err(read_only("the primary's address leads to another server"))
+    }
+
+    /// A connection to this run of a server; None when there is another run, or another server, at
+    /// its address now. What is known of the one says nothing about the other.
+    async fn lease_of(&self, at: usize, run: u64) -> Result<Option<Lease>, DbErr> {
+        let node = &self.nodes[at];
+        let lease = node.pool.acquire().await?;
+        let identity = lease.identity();
+        if is_same_run(identity.run, run) && identity.cluster == self.cluster() {
+            return Ok(Some(lease));
+        }
+        if !is_same_run(identity.run, node.run()) || identity.cluster != self.cluster() {
+            tracing::info!("another run of a server answers at {}", node.name());
+            node.doubt();
+        }
+        Ok(None)
     }
 
     /// A connection for a read that must see what `session` has written and read.
@@ -197,28 +223,36 @@ impl Fleet {
         tried: &mut Tried,
     ) -> Result<Placed, DbErr> {
         let mut want = session.want(self);
-        if want == Want::Refresh {
+        let mut why;
+        loop {
+            why = match want {
+                Want::Primary(why) => why,
+                Want::Refresh => Why::Wrote,
+                Want::Past(floor) => match self.lease_replica(session, floor, tried).await {
+                    Ok(placed) => return Ok(placed),
+                    Err(why) => why,
+                },
+            };
+            // Who has read from a replica does not simply go on at the primary, which may show less
+            // for a moment; any replica that is past where the primary is now shows him as much.
+            if want != Want::Refresh && session.seen().is_none() {
+                break;
+            }
             let began = Instant::now();
-            if let Ok(position) = self.take_position().await {
-                session.settle(self, position, began);
-                want = session.want(self);
+            let Ok(position) = self.take_position().await else { break };
+            session.settle(self, position, began);
+            want = session.want(self);
+            if want == Want::Refresh {
+                break;
             }
         }
-        let why = match want {
-            Want::Primary(why) => why,
-            Want::Refresh => Why::Wrote,
-            Want::Past(floor) => match self.lease_replica(session, floor, tried).await {
-                Ok(placed) => return Ok(placed),
-                Err(why) => why,
-            },
-        };
         self.lease_fallback(session, floor_of(want), why, tried).await
     }
 
     /// A connection of the reporting pool, which visitors never use.
     pub(crate) async fn lease_report(&self, tried: &mut Tried) -> Result<Placed, DbErr> {
         let at = self
-            .pick(|node| node.is_reporting, tried)
+            .pick(|node| node.is_reporting, *tried)
             .ok_or_else(|| read_only("no reporting replica answers"))?;
         tried.add(at);
         let lease = self.nodes[at].pool.acquire().await?;
@@ -231,46 +265,80 @@ impl Fleet {
         floor: Position,
         tried: &mut Tried,
     ) -> Result<Placed, Why> {
-        let deadline = Instant::now() + self.replica_wait;
+        let patience = if session.is_shown() { SHOWN_WAIT } else { Duration::ZERO };
+        let deadline = Instant::now() + self.replica_wait.max(patience);
         loop {
             let moved = self.moved.notified();
-            let mut any_well = false;
-            let chosen = match session.seen() {
-                // Monotonic reads: stay with the replica, or go to the primary, never sideways.
-                Some(at) => {
-                    let node = &self.nodes[at];
-                    any_well = node.is_serving() && !tried.has(at);
-                    (any_well && node.is_past(floor)).then_some(at)
-                }
-                None => self.pick(
-                    |node| {
-                        let is_well = node.is_serving() && !node.is_reporting;
-                        any_well |= is_well;
-                        is_well && node.is_past(floor)
-                    },
-                    tried,
-                ),
-            };
-            if let Some(at) = chosen {
-                tried.add(at);
-                match self.nodes[at].pool.acquire().await {
-                    Ok(lease) => {
-                        return Ok(Placed { lease, node: at, why: Why::Fresh });
+            match self.choose(session, floor, *tried) {
+                Ok((at, run)) => {
+                    tried.add(at);
+                    match self.lease_of(at, run).await {
+                        Ok(Some(lease)) => return Ok(Placed { lease, node: at, why: Why::Fresh }),
+                        Ok(None) => {}
+                        Err(error) => self.suspect(at, &error),
                     }
-                    Err(error) => {
-                        self.suspect(at, &error);
-                        continue;
-                    }
+                    continue;
                 }
-            }
-            if !any_well {
-                return Err(Why::NoReplica);
+                Err(Why::NoReplica) if !patience.is_zero() => {}
+                Err(Why::Behind) => {}
+                Err(why) => return Err(why),
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || tokio::time::timeout(left, moved).await.is_err() {
-                return Err(Why::Behind);
+                return self.choose(session, floor, *tried).map_or_else(Err, |_| Err(Why::Behind));
             }
         }
+    }
+
+    /// The replica for a read and the run of it, or why there is none.
+    fn choose(
+        &self,
+        session: &Session,
+        floor: Position,
+        tried: Tried,
+    ) -> Result<(usize, u64), Why> {
+        let mut any_well = false;
+        let seen = session.seen();
+        let chosen = match seen {
+            // Monotonic reads: stay with the replica, or go to the primary, never sideways.
+            Some((at, _)) => {
+                any_well = self.nodes[at].is_serving() && !tried.has(at);
+                any_well.then_some(at)
+            }
+            None => self.pick(
+                |node| {
+                    let is_well = node.is_serving() && !node.is_reporting;
+                    any_well |= is_well;
+                    is_well && node.is_past(floor)
+                },
+                tried,
+            ),
+        };
+        let why = if any_well { Why::Behind } else { Why::NoReplica };
+        let at = chosen.ok_or(why)?;
+        // The run first: a position that is read after it is of this run or of a later one.
+        let run = self.nodes[at].run();
+        if seen.is_some_and(|(_, seen)| !is_same_run(seen, run)) {
+            return Err(Why::Stays);
+        }
+        if self.nodes[at].is_past(floor) { Ok((at, run)) } else { Err(why) }
+    }
+
+    /// Where a read would be sent now; None when nobody can take it.
+    pub(crate) fn route_read(&self, session: &Session, is_report: bool) -> Option<(usize, Why)> {
+        if is_report {
+            let at = self.pick(|node| node.is_reporting, Tried::default())?;
+            return Some((at, Why::Report));
+        }
+        let why = match session.want(self) {
+            Want::Past(floor) => match self.choose(session, floor, Tried::default()) {
+                Ok((at, _)) => return Some((at, Why::Fresh)),
+                Err(why) => why,
+            },
+            Want::Primary(why) => why,
+            Want::Refresh => Why::Wrote,
+        };
+        self.primary().map(|(at, _)| (at, why))
     }
 
     /// The primary for a read; without one, a replica that is fresh enough even if it lags.
@@ -297,26 +365,23 @@ impl Fleet {
         }
         let Some(floor) = floor else { return Err(read_only("the primary is gone")) };
         let seen = session.seen();
-        let is_usable = |at: usize, node: &Node| {
-            !node.is_reporting
-                && node.is_up()
-                && node.is_past(floor)
-                && seen.is_none_or(|s| s == at)
-        };
-        let at = self
-            .nodes
-            .iter()
-            .enumerate()
-            .find(|(at, node)| !tried.has(*at) && is_usable(*at, node))
-            .map(|(at, _)| at)
-            .ok_or_else(|| read_only("the primary is gone and no replica is fresh enough"))?;
-        tried.add(at);
-        let lease = self.nodes[at].pool.acquire().await?;
-        Ok(Placed { lease, node: at, why })
+        for (at, node) in self.nodes.iter().enumerate() {
+            let run = node.run();
+            let is_usable = !node.is_reporting && node.is_up() && node.is_standby();
+            let is_seen = seen.is_none_or(|seen| seen.0 == at && is_same_run(seen.1, run));
+            if tried.has(at) || !is_usable || !is_seen || !node.is_past(floor) {
+                continue;
+            }
+            tried.add(at);
+            if let Some(lease) = self.lease_of(at, run).await? {
+                return Ok(Placed { lease, node: at, why });
+            }
+        }
+        Err(read_only("the primary is gone and no replica is fresh enough"))
     }
 
     /// The node with the fewest statements in flight; among equals they take turns.
-    fn pick(&self, mut may: impl FnMut(&Node) -> bool, tried: &Tried) -> Option<usize> {
+    fn pick(&self, mut may: impl FnMut(&Node) -> bool, tried: Tried) -> Option<usize> {
         let count = self.nodes.len();
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut best = None;
@@ -352,10 +417,14 @@ impl Fleet {
         Ok(sight.position)
     }
 
-    /// Where a replica stands now: at least as far as any read has seen it that ended before.
-    pub(crate) async fn take_position_of(&self, at: usize) -> Result<Position, DbErr> {
-        let mut lease = self.nodes[at].pool.acquire().await?;
-        Ok(lease.look().await?.position)
+    /// Where this run of a replica stands now: at least as far as any read has seen it that ended
+    /// before.
+    pub(crate) async fn take_position_of(&self, at: usize, run: u64) -> Result<Position, DbErr> {
+        let lease = self.lease_of(at, run).await?;
+        let mut lease = lease.ok_or_else(|| read_only("the replica has started again"))?;
+        let position = lease.look().await?.position;
+        self.nodes[at].raise(run, position);
+        Ok(position)
     }
 
     /// How long a visitor stays with the primary where positions are not to be had.
@@ -371,8 +440,33 @@ impl Fleet {
     }
 
     /// Notes that the primary refuses to write: it was demoted, and the next look tells.
-    pub(crate) fn demote(&self, at: usize) {
-        let _ = self.primary.compare_exchange(at, NOBODY, Ordering::AcqRel, Ordering::Acquire);
+    pub(crate) fn demote(&self, at: usize) -> bool {
+        let was = self.primary.compare_exchange(at, NOBODY, Ordering::AcqRel, Ordering::Acquire);
+        if was.is_ok() {
+            self.lost_ms.store(self.now_ms(), Ordering::Release);
+        }
+        was.is_ok()
+    }
+
+    fn crown(&self, at: usize) {
+        self.found_ms.store(self.now_ms(), Ordering::Release);
+        self.primary.store(at, Ordering::Release);
+    }
+
+    /// Whether a pin that the clock ends at `until_ms` still holds. How late a replica is shows only
+    /// by the primary, so a pin that held when it was lost holds until the next one has been seen
+    /// for as long as a pin lasts.
+    pub(crate) fn is_pinned(&self, until_ms: i64) -> bool {
+        let now_ms = self.now_ms();
+        if until_ms > now_ms {
+            return true;
+        }
+        if until_ms == 0 || until_ms <= self.lost_ms.load(Ordering::Acquire) {
+            return false;
+        }
+        let pin_ms = i64::try_from(self.pin.as_millis()).unwrap_or(i64::MAX);
+        let end_ms = self.found_ms.load(Ordering::Acquire).saturating_add(pin_ms);
+        self.primary().is_none() || now_ms < end_ms
     }
 
     fn lose(&self, at: usize) {
@@ -390,10 +484,6 @@ impl Fleet {
         let late = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
         let slot = tokio::time::timeout(FALLBACK_WAIT, self.fallback.clone().acquire_owned());
         slot.await.map_err(|_| late.clone())?.map_err(|_| late)
-    }
-
-    pub(crate) fn has_several_replicas(&self) -> bool {
-        self.nodes.iter().filter(|node| !node.is_reporting).count() > 2
     }
 
     /// Whether the servers know RETURNING, which MariaDB does and MySQL does not.
@@ -492,5 +582,10 @@ pub fn is_read_only(error: &DbErr) -> bool {
 
 const READ_ONLY: &str = "the database is read-only";
 const NOBODY: usize = usize::MAX;
+/// Longest wait for a replica that has got as far as another one that a visitor has read from.
+const SHOWN_WAIT: Duration = Duration::from_millis(50);
+/// Time for a watcher to find out who answers at an address.
+const DOUBT: Duration = Duration::from_millis(20);
+const MAX_DOUBTS: u32 = 50;
 /// Longest wait for the primary to take a read in a replica's place.
 const FALLBACK_WAIT: Duration = Duration::from_secs(2);

@@ -3,23 +3,26 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use super::Position;
-use crate::pool::Pool;
+use crate::{engine::is_same_run, pool::Pool};
 
 /// A server of the cluster.
 pub(crate) struct Node {
     pub(crate) pool: Arc<Pool>,
     pub(crate) is_reporting: bool,
+    /// Held while the position or the run is changed.
+    changing: Mutex<()>,
     /// 0 while `at` is being changed to another timeline.
     timeline: AtomicU32,
     at: AtomicU64,
     is_up: AtomicBool,
+    is_doubted: AtomicBool,
     is_standby: AtomicBool,
     /// A standby that lags too much, or has not caught up for long enough, does not serve.
     is_serving: AtomicBool,
@@ -35,9 +38,11 @@ impl Node {
         Self {
             pool,
             is_reporting,
+            changing: Mutex::default(),
             timeline: AtomicU32::new(0),
             at: AtomicU64::new(0),
             is_up: AtomicBool::new(false),
+            is_doubted: AtomicBool::new(false),
             is_standby: AtomicBool::new(false),
             is_serving: AtomicBool::new(false),
             good_looks: AtomicU32::new(0),
@@ -78,6 +83,23 @@ impl Node {
         }
     }
 
+    /// The run of the server that the position is of.
+    pub(crate) fn run(&self) -> u64 {
+        self.pool.run()
+    }
+
+    /// Notes that a connection led to another server, or to another run of it, than is known. It
+    /// serves no reads until its watcher has asked again.
+    pub(super) fn doubt(&self) {
+        self.judge(Judgement::Ill, 0);
+        self.is_doubted.store(true, Ordering::Release);
+    }
+
+    /// Whether the watcher has to ask again who this is.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.is_doubted.swap(false, Ordering::AcqRel)
+    }
+
     /// Whether it has surely got past `floor`. A floor of timeline 0 asks for nothing.
     pub(crate) fn is_past(&self, floor: Position) -> bool {
         if floor.timeline == 0 {
@@ -112,19 +134,38 @@ impl Node {
     }
 
     /// Notes a look at it; the caller decides about serving.
-    pub(super) fn saw(&self, is_standby: bool, position: Position, is_new: bool) {
+    pub(super) fn saw(&self, is_standby: bool, position: Position, new_run: Option<u64>) {
+        let changing = self.changing();
         let known = self.timeline.load(Ordering::Acquire);
-        if is_new || known != position.timeline {
+        if new_run.is_some() || known != position.timeline {
             self.timeline.store(0, Ordering::Release);
+            if let Some(run) = new_run {
+                self.pool.set_run(run);
+            }
             self.at.store(position.at, Ordering::Release);
             self.timeline.store(position.timeline, Ordering::Release);
         } else {
             // Looks may end out of order after a reconnect; a lower bound only rises.
             self.at.fetch_max(position.at, Ordering::AcqRel);
         }
+        drop(changing);
         self.is_standby.store(is_standby, Ordering::Release);
         self.pool.revive();
         self.is_up.store(true, Ordering::Release);
+    }
+
+    /// Notes that this run of it was seen at `position` by somebody else than its watcher.
+    pub(super) fn raise(&self, run: u64, position: Position) {
+        let _changing = self.changing();
+        let is_known = is_same_run(self.run(), run)
+            && self.timeline.load(Ordering::Acquire) == position.timeline;
+        if is_known {
+            self.at.fetch_max(position.at, Ordering::AcqRel);
+        }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_lag(&self, lag: Duration, behind: u64) {

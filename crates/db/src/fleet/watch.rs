@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Fleet, NOBODY, Sight, node::Judgement};
+use super::{Fleet, Sight, node::Judgement};
 use crate::{
     config::Config,
     engine::{Conn, Connector},
@@ -21,6 +21,8 @@ struct Watcher {
     probe: Connector,
     conn: Option<Conn>,
     interval: Duration,
+    /// Longest wait for an answer.
+    patience: Duration,
     late: u32,
     disconnected_since: Option<Instant>,
     /// The trouble that was logged last, so that it is logged once.
@@ -44,6 +46,7 @@ pub(super) async fn start(
         let watcher = Watcher {
             fleet: Arc::downgrade(fleet),
             at,
+            patience: if probe.is_pooled() { POOLED_LOOK_TIMEOUT } else { LOOK_TIMEOUT },
             probe,
             conn: None,
             interval: Duration::from_millis(config.poll_ms.max(1)),
@@ -76,9 +79,9 @@ impl Watcher {
             let looked = self.look().await;
             let Some(fleet) = self.fleet.upgrade() else { return };
             let word = match looked {
-                Ok((sight, is_new)) => {
+                Ok((sight, new_run)) => {
                     self.late = 0;
-                    self.note(&fleet, sight, is_new);
+                    self.note(&fleet, sight, new_run);
                     Ok(())
                 }
                 Err(error) => {
@@ -95,27 +98,12 @@ impl Watcher {
         }
     }
 
-    /// One look; says too whether it was over a new connection.
-    async fn look(&mut self) -> Result<(Sight, bool), sqlx::Error> {
-        let is_new = self.conn.is_none();
-        if is_new {
-            let connected = timeout(CONNECT_TIMEOUT, self.probe.connect()).await;
-            let mut conn = connected.map_err(|_| late())??;
-            let cluster = timeout(LOOK_TIMEOUT, conn.identify()).await.map_err(|_| late())??;
-            let fleet = self.fleet.upgrade().ok_or(sqlx::Error::PoolClosed)?;
-            let known =
-                fleet.cluster.compare_exchange(0, cluster, Ordering::AcqRel, Ordering::Acquire);
-            if let Err(known) = known
-                && known != cluster
-            {
-                let reason = "the server is of another cluster than the others";
-                return Err(sqlx::Error::Configuration(reason.into()));
-            }
-            self.conn = Some(conn);
-        }
+    /// One look; says too which run of the server it was when that is news.
+    async fn look(&mut self) -> Result<(Sight, Option<u64>), sqlx::Error> {
+        let new_run = self.identify().await?;
         let Some(conn) = &mut self.conn else { return Err(sqlx::Error::PoolClosed) };
-        match timeout(LOOK_TIMEOUT, conn.look()).await {
-            Ok(Ok(Some(sight))) => Ok((sight, is_new)),
+        match timeout(self.patience, conn.look()).await {
+            Ok(Ok(Some(sight))) => Ok((sight, new_run)),
             Ok(Ok(None)) => Err(sqlx::Error::PoolClosed),
             Ok(Err(error)) => {
                 self.conn = None;
@@ -127,6 +115,33 @@ impl Watcher {
                 Err(late())
             }
         }
+    }
+
+    /// Connects where need be, and asks who is there. A pooler keeps our connection while the server
+    /// behind it starts again, so it is asked each time.
+    async fn identify(&mut self) -> Result<Option<u64>, sqlx::Error> {
+        let fleet = self.fleet.upgrade().ok_or(sqlx::Error::PoolClosed)?;
+        if fleet.nodes[self.at].take_doubt() {
+            self.conn = None;
+        }
+        let known = self.conn.as_ref().map(|conn| conn.identity);
+        if known.is_some() && !self.probe.is_pooled() {
+            return Ok(None);
+        }
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => timeout(CONNECT_TIMEOUT, self.probe.connect()).await.map_err(|_| late())??,
+        };
+        let identity = timeout(self.patience, conn.identify()).await.map_err(|_| late())??;
+        let (unset, cluster) = (0, identity.cluster);
+        let first =
+            fleet.cluster.compare_exchange(unset, cluster, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_err_and(|known| known != cluster) {
+            let reason = "the server is of another cluster than the others";
+            return Err(sqlx::Error::Configuration(reason.into()));
+        }
+        self.conn = Some(conn);
+        Ok(known.is_none_or(|known| known != identity).then_some(identity.run))
     }
 
     fn miss(&mut self, fleet: &Fleet, error: &sqlx::Error) {
@@ -143,10 +158,10 @@ impl Watcher {
         fleet.lose(self.at);
     }
 
-    fn note(&mut self, fleet: &Fleet, sight: Sight, is_new: bool) {
+    fn note(&mut self, fleet: &Fleet, sight: Sight, new_run: Option<u64>) {
         let now = Instant::now();
         let node = &fleet.nodes[self.at];
-        node.saw(!sight.is_primary, sight.position, is_new);
+        node.saw(!sight.is_primary, sight.position, new_run);
         if self.told == Some(Trouble::Lost) {
             self.told = None;
             tracing::info!("found database server {} again", node.name());
@@ -155,9 +170,7 @@ impl Watcher {
             self.note_primary(fleet, sight, now);
             return;
         }
-        let was_primary =
-            fleet.primary.compare_exchange(self.at, NOBODY, Ordering::AcqRel, Ordering::Acquire);
-        if was_primary.is_ok() {
+        if fleet.demote(self.at) {
             tracing::warn!("database server {} has stepped down", node.name());
         }
         let (lag, behind) = {
@@ -211,7 +224,7 @@ impl Watcher {
         self.told = None;
         if !is_current {
             fleet.timeline.fetch_max(sight.position.timeline, Ordering::AcqRel);
-            fleet.primary.store(self.at, Ordering::Release);
+            fleet.crown(self.at);
             tracing::info!("database server {} is the primary", node.name());
         }
         node.set_lag(Duration::ZERO, 0);
@@ -226,6 +239,8 @@ fn late() -> sqlx::Error {
 
 /// A look takes well under a millisecond; a server that takes this long is not there.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Behind a pooler a look waits for a connection like every statement.
+const POOLED_LOOK_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// Between two looks at a server that does not answer.
 const LOST_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_000);

@@ -23,6 +23,8 @@ struct Tally {
     refused: AtomicU64,
     failed: AtomicU64,
     stop: AtomicBool,
+    /// What was seen that should not be, for whoever has to find out why.
+    wrong: std::sync::Mutex<Vec<String>>,
 }
 
 /// One visitor, whose register only he writes. Every request of his uses a new handle.
@@ -31,6 +33,8 @@ struct Visitor {
     key: usize,
     is_careful: bool,
     token: Option<throng_db::Token>,
+    /// What the last requests did.
+    past: Vec<String>,
     acknowledged: Arc<AtomicI64>,
     seen: Vec<i64>,
 }
@@ -59,7 +63,13 @@ impl Visitor {
                 tally.on_replicas.fetch_add(1, Ordering::Relaxed);
             }
             if self.is_careful {
+                let before = self.token.map(|token| token.to_string());
                 self.token = request.token().await;
+                let after = self.token.map(|token| token.to_string());
+                self.past.push(format!("{before:?} {} {after:?}", request.routes()));
+                if self.past.len() > 8 {
+                    self.past.remove(0);
+                }
             }
         }
     }
@@ -75,11 +85,16 @@ impl Visitor {
     async fn read(&mut self, db: &Db, key: usize, tally: &Tally) -> Result<(), DbErr> {
         let v = value(db, key).await?;
         tally.reads.fetch_add(1, Ordering::Relaxed);
-        if key == self.key && v < self.acknowledged.load(Ordering::Relaxed) {
-            tally.stale.fetch_add(1, Ordering::Relaxed);
-        }
-        if v < self.seen[key] {
-            tally.backwards.fetch_add(1, Ordering::Relaxed);
+        let is_stale = key == self.key && v < self.acknowledged.load(Ordering::Relaxed);
+        let is_backwards = v < self.seen[key];
+        tally.stale.fetch_add(is_stale.into(), Ordering::Relaxed);
+        tally.backwards.fetch_add(is_backwards.into(), Ordering::Relaxed);
+        if self.is_careful && (is_stale || is_backwards) {
+            let Self { token, past, seen, .. } = &*self;
+            let (seen, token) = (seen[key], token.map(|token| token.to_string()));
+            let text =
+                format!("{v} after {seen} of {key}: {token:?} {} after {past:#?}", db.routes());
+            tally.wrong.lock().unwrap().push(text);
         }
         self.seen[key] = self.seen[key].max(v);
         Ok(())
@@ -110,6 +125,7 @@ async fn run<T: Send + 'static>(
             key,
             is_careful,
             token: None,
+            past: Vec::new(),
             acknowledged: acknowledged.clone(),
             seen: vec![0; VISITORS],
         };
@@ -199,6 +215,7 @@ async fn nobody_reads_less_than_he_wrote_or_read_while_servers_pause_hang_die_an
     })
     .await;
     println!("{tally:?} in {} s", start.elapsed().as_secs());
+    tally.wrong.lock().unwrap().iter().for_each(|wrong| println!("{wrong}"));
     for (key, acknowledged) in acknowledged.into_iter().enumerate() {
         let kept = value(&db.primary(), key).await.unwrap();
         assert!(kept >= acknowledged, "register {key}: {acknowledged} acknowledged, {kept} kept");

@@ -10,6 +10,8 @@ mod mariadb;
 mod migrations;
 mod outbox;
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod seaorm;

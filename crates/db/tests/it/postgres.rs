@@ -114,6 +114,39 @@ async fn a_visitor_never_misses_what_he_has_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_that_starts_again_with_less_takes_nobody_back_in_time() {
+    let Some(cluster) = Postgres::start(1) else { return servers::skip("no PostgreSQL") };
+    let db = open(&cluster, "?max_lag=5m").await;
+    cluster.keep_copy(1);
+    let writes = db.visitor(None);
+    write(&writes, 7).await.unwrap();
+    let token = writes.token().await;
+    let open_request = async || {
+        let visitor = db.visitor(token);
+        (read(&visitor).await.unwrap() == 7 && visitor.routes().contains("fresh"))
+            .then_some(visitor)
+    };
+    wait_until("the replica shows it", async || open_request().await.is_some()).await;
+    let stranger = db.visitor(None);
+    wait_until("a stranger reads from it", async || {
+        read(&stranger).await.unwrap() == 7 && stranger.routes().contains("fresh")
+    })
+    .await;
+    let other = db.visitor(None);
+    assert_eq!(read(&other).await.unwrap(), 7);
+
+    cluster.go_back(1);
+    wait_until("the replica shows others the past", async || {
+        read(&db.visitor(None)).await.unwrap() == 0
+    })
+    .await;
+    assert_eq!(read(&stranger).await.unwrap(), 7, "within the request: {}", stranger.routes());
+    assert!(stranger.routes().contains("behind 1"), "{}", stranger.routes());
+    let next = db.visitor(other.token().await);
+    assert_eq!(read(&next).await.unwrap(), 7, "in the next request: {}", next.routes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_token_that_is_not_ours_leads_to_the_primary() {
     let Some(cluster) = Postgres::start(1) else { return servers::skip("no PostgreSQL") };
     let db = open(&cluster, "").await;

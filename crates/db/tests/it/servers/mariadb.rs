@@ -49,8 +49,13 @@ impl MariaDb {
     }
 
     pub(crate) fn url(&self, options: &str) -> String {
+        format!("mariadb://site:secret@{}/site{options}", self.hosts())
+    }
+
+    /// All servers, as in a URL.
+    pub(crate) fn hosts(&self) -> String {
         let hosts: Vec<_> = self.servers.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
-        format!("mariadb://site:secret@{}/site{options}", hosts.join(","))
+        hosts.join(",")
     }
 
     /// Runs SQL through the client, so that a test's own connections are not involved.

@@ -3,6 +3,8 @@
 #[cfg(feature = "mysql")]
 pub(crate) mod mariadb;
 #[cfg(feature = "postgres")]
+pub(crate) mod pgbouncer;
+#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 
 use std::{

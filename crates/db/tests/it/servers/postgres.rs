@@ -43,8 +43,13 @@ impl Postgres {
     }
 
     pub(crate) fn url(&self, options: &str) -> String {
+        format!("postgres://postgres@{}/site{options}", self.hosts())
+    }
+
+    /// All servers, as in a URL.
+    pub(crate) fn hosts(&self) -> String {
         let hosts: Vec<_> = self.servers.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
-        format!("postgres://postgres@{}/site{options}", hosts.join(","))
+        hosts.join(",")
     }
 
     pub(crate) fn url_of(&self, servers: &[usize], options: &str) -> String {
@@ -90,10 +95,10 @@ impl Postgres {
     /// at one moment. Without the stop, backends that outlive the postmaster by a millisecond give
     /// up waiting for the standbys, and show others a commit that nobody was promised.
     pub(crate) fn kill(&self, at: usize) {
+        // Twice: the first list may lack what was started while it was made.
         self.freeze(at);
-        let pid = self.pid(at);
-        let mut all = children(pid);
-        all.insert(0, pid);
+        self.freeze(at);
+        let all = self.all(at);
         all.iter().for_each(|pid| signal_if_there(*pid, "KILL"));
         // A server that starts while a process of the old one lives would refuse to.
         while all.iter().any(|pid| is_alive(*pid)) {
@@ -109,6 +114,25 @@ impl Postgres {
         let _ = fs::remove_file(socket.with_extension(format!("{}.lock", self.servers[at].port)));
         let _ = fs::remove_file(socket);
         self.pg_ctl(at, &["-w", "start"]);
+    }
+
+    /// Keeps a copy of a replica as it is now, cut off from its primary.
+    pub(crate) fn keep_copy(&self, at: usize) {
+        self.connect_replica(at, false);
+        self.kill(at);
+        let data = &self.servers[at].data;
+        output(Command::new("cp").arg("-a").arg(data).arg(data.with_extension("copy")));
+        self.restart(at);
+        self.connect_replica(at, true);
+    }
+
+    /// Kills a replica and starts the copy in its place: the same server, some time ago.
+    pub(crate) fn go_back(&self, at: usize) {
+        self.kill(at);
+        let data = &self.servers[at].data;
+        fs::remove_dir_all(data).unwrap();
+        fs::rename(data.with_extension("copy"), data).unwrap();
+        self.restart(at);
     }
 
     /// Stops every process of the server where it is, as a hung machine would.
