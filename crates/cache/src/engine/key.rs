@@ -29,6 +29,7 @@ impl Keys {
     pub(crate) fn named(&self, key: &str) -> String {
         match self.version {
             Some(version) => format!("{}:{version}:{key}", self.prefix),
+            None if self.prefix.is_empty() => key.to_owned(),
             None => format!("{}{key}", self.prefix),
         }
     }

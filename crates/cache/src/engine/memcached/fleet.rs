@@ -191,9 +191,10 @@ impl Fleet {
         let mut last = None;
         for _attempt in 0..=self.lines.len() {
             let mut by_server: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            let ring = self.ring();
             for at in std::mem::take(&mut left) {
-                match self.route(&keys[at]) {
-                    Some(route) => by_server.entry(route.server).or_default().push(at),
+                match ring.owner(&keys[at]) {
+                    Some(server) => by_server.entry(server).or_default().push(at),
                     // With a ring that moves nothing, a dead server's keys are missing.
                     None if !self.is_all_ejected() => {}
                     None => return Err(nobody(last)),
@@ -217,10 +218,12 @@ impl Fleet {
             for (sent, asked) in waiting {
                 match finish(sent).await {
                     Ok(replies) => {
+                        // They come in the order of the question, without those that are missing.
+                        let mut asked = asked.into_iter();
                         for reply in replies {
                             let Reply::Got(key, flags, bytes) = reply else { continue };
-                            for at in asked.iter().filter(|at| keys[**at] == key) {
-                                found[*at] = Some((flags.client_flags, bytes.clone()));
+                            if let Some(at) = asked.find(|at| keys[*at] == key) {
+                                found[at] = Some((flags.client_flags, bytes));
                             }
                         }
                     }

@@ -185,6 +185,10 @@ impl Socket {
             if let Some(reply) = protocol::take(&mut self.buffer)? {
                 return Ok(reply);
             }
+            // Left to itself the buffer grows by 64 bytes, and each costs a call of the system.
+            if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
+                self.buffer.reserve(READ_BYTES);
+            }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
@@ -211,6 +215,7 @@ fn is_new_enough(version: &str) -> bool {
 }
 
 const MAX_BATCH: usize = 64;
+const READ_BYTES: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -119,7 +119,14 @@ fn take_value(buffer: &mut BytesMut, start: usize, len: usize) -> Result<Option<
         return Err(rubbish(&buffer[start + len..]));
     }
     buffer.advance(start);
-    let value = buffer.split_to(len).freeze();
+    // A small value is copied, so that the buffer it came in can be used again.
+    let value = if len <= MAX_COPIED {
+        let value = Bytes::copy_from_slice(&buffer[..len]);
+        buffer.advance(len);
+        value
+    } else {
+        buffer.split_to(len).freeze()
+    };
     buffer.advance(2);
     Ok(Some(value))
 }
@@ -155,6 +162,8 @@ pub(super) fn rubbish_reply(reply: &Reply) -> Rubbish {
 
 /// Longer than any line that memcached writes: a key of 250 bytes and a dozen flags.
 const MAX_LINE: usize = 2_048;
+/// What is copied out of the buffer rather than cut out of it.
+const MAX_COPIED: usize = 4 << 10;
 /// The largest item that any memcached can be configured to hold.
 const MAX_VALUE: usize = 1 << 30;
 
