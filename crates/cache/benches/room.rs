@@ -112,11 +112,20 @@ where
         let read = read.clone();
         tasks.spawn(async move {
             let mut took = Vec::new();
-            while Instant::now() < until {
+            let mut due = Instant::now();
+            while due < until {
+                tokio::time::sleep_until(due.into()).await;
+                // Of readers that come when they come, each is late that comes while one waits.
                 let begun = Instant::now();
+                due = due.max(begun);
                 read().await?;
-                took.push(each(begun.elapsed(), 1) / 1e3);
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                let ended = Instant::now();
+                took.push(each(ended - begun, 1) / 1e3);
+                due += EVERY;
+                while due < ended {
+                    took.push(each(ended - due, 1) / 1e3);
+                    due += EVERY;
+                }
             }
             Ok::<_, Error>(took)
         });
@@ -266,4 +275,6 @@ const ROUNDS: usize = 15;
 const HITS: usize = 200_000;
 const GETS: usize = 8_000;
 const HOUR: Duration = Duration::from_secs(3_600);
+/// How often a reader comes.
+const EVERY: Duration = Duration::from_millis(5);
 const TTL: Duration = Duration::from_millis(500);

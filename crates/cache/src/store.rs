@@ -98,7 +98,7 @@ impl<V: Clone> Store<V> {
 
     /// Milliseconds on the clock that never steps back.
     pub(crate) fn now_ms(&self) -> i64 {
-        i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX)
+        self.clock.elapsed_coarse_ms()
     }
 
     /// The entry, fresh or not. It may be past everything: ask it.

@@ -39,10 +39,15 @@ pub(crate) fn hold<T: Cacheable>(value: T) -> Value {
     Arc::new(Typed(value))
 }
 
+/// The value itself, when it is a `T`.
+pub(crate) fn held<T: Cacheable>(value: &Value) -> Option<&T> {
+    let any: &dyn Any = &**value;
+    any.downcast_ref::<Typed<T>>().map(|Typed(value)| value)
+}
+
 /// Reads a held value as a `T`: by cloning when it is one, through JSON otherwise.
 pub(crate) fn read<T: Cacheable>(key: &str, value: &Value) -> Result<T> {
-    let any: &dyn Any = &**value;
-    if let Some(Typed(value)) = any.downcast_ref::<Typed<T>>() {
+    if let Some(value) = held::<T>(value) {
         return Ok(value.clone());
     }
     let json = value.json().map_err(|error| Error::value("read", key, error))?;
