@@ -34,12 +34,14 @@ pub(super) struct Carrier {
     pub(super) asked: Notify,
     /// Whether the broker may have more than the taps have brought.
     pub(super) must_look: AtomicBool,
+    /// Whether something that was pushed here was not confirmed in time.
+    pub(super) is_late: AtomicBool,
 }
 
 impl Carrier {
     pub(super) fn new(ledger: Database, ledger_id: String, router: Router, clock: Clock) -> Self {
-        let (sending, asked, must_look) = Default::default();
-        Self { ledger, ledger_id, router, clock, sending, asked, must_look }
+        let (sending, asked, must_look, is_late) = Default::default();
+        Self { ledger, ledger_id, router, clock, sending, asked, must_look, is_late }
     }
 
     /// Carries whatever it is asked to, and all that waited when a node returns.
@@ -71,6 +73,7 @@ impl Carrier {
             kept.map(|(message, _)| message).filter(|message| is_due(message)).collect();
         if !self.send_kept(due.into_iter(), PUSH).await? {
             // The rows are there; who carries them has the time to wait.
+            self.is_late.store(true, Ordering::SeqCst);
             self.asked.notify_one();
         }
         Ok(ids)
@@ -89,7 +92,11 @@ impl Carrier {
                 .partition(|unsent| unsent.is_fresh && is_light(&unsent.message, i64::MAX));
             let kept = kept.iter().map(|unsent| &unsent.message);
             let all = self.send_kept(kept, CARRY).await? & self.send_light(&light).await?;
-            if !all || unsent.len() < MANY as usize {
+            if !all {
+                return Ok(());
+            }
+            if unsent.len() < MANY as usize {
+                self.is_late.store(false, Ordering::SeqCst);
                 return Ok(());
             }
         }

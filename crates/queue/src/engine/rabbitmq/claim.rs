@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -69,9 +69,11 @@ impl Rabbitmq {
         }
         let limit = claim.limit;
         let mut gathered = self.gather(&links, claim, limit).await;
-        // Before a worker is told that there is no more, what was confirmed too late is sent again.
-        if gathered.len() < limit && self.carrier.ledger.count_unsent().await? > 0 {
+        // Before a worker is told that there is no more, what was not confirmed in time is sent again.
+        if gathered.len() < limit && self.carrier.is_late.load(Ordering::SeqCst) {
             self.carrier.carry().await?;
+        }
+        if gathered.len() < limit && self.carrier.must_look.load(Ordering::SeqCst) {
             gathered.extend(self.gather(&links, claim, limit - gathered.len()).await);
         }
         let sorted = self.sort(claim, gathered);
@@ -101,14 +103,15 @@ impl Rabbitmq {
         }
         let mut gathered = self.store.take(queues, limit, &channels);
         // An answer may overtake what is under way, but no answer to a question asked after it.
-        let (mut empty, mut looks) = (0, 0);
-        while must_look && gathered.len() < limit && empty < 2 && looks < MOST_LOOKS {
+        let (mut empty, mut progress) = (0, Instant::now());
+        while must_look && gathered.len() < limit && empty < 2 && progress.elapsed() < PATIENCE {
             let left = left(&channels, queues).await;
             let more = self.store.take(queues, limit - gathered.len(), &channels);
             empty = if left == 0 { empty + 1 } else { 0 };
-            if left > 0 && more.is_empty() {
-                looks += 1;
-                tokio::time::sleep(LOOK_AGAIN).await;
+            match more.is_empty() {
+                true if left > 0 => tokio::time::sleep(LOOK_AGAIN).await,
+                true => {}
+                false => progress = Instant::now(),
             }
             gathered.extend(more);
         }
@@ -274,5 +277,7 @@ async fn look_through(links: &[Arc<Link>], queues: &[String], limit: usize) -> V
 
 /// Tasks that are looked through for those of some names.
 const LOOKED_THROUGH: usize = 200;
-const MOST_LOOKS: u32 = 25;
+/// How long the broker may take to bring what it says it has. It is long only when the machine is
+/// very busy, or others take it.
+const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

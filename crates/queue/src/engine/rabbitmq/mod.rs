@@ -170,6 +170,7 @@ impl Rabbitmq {
         }
         self.admit(left.len()).await?;
         self.carrier.ledger.push(&left).await?;
+        self.carrier.is_late.store(true, Ordering::SeqCst);
         self.carrier.asked.notify_one();
         Ok(())
     }
