@@ -32,6 +32,9 @@ pub struct Policy {
     pub soft_limit: Option<Duration>,
     /// After this long the task is stopped and counts as failed. Defaults to none.
     pub hard_limit: Option<Duration>,
+    /// How many places of a worker's concurrency a run takes: more for what is large, such as a
+    /// picture in memory. Defaults to 1; one that is larger than the worker runs alone.
+    pub weight: usize,
     /// Whether a task whose worker died is a dead letter rather than run again; it travels with
     /// messages made by [`Message::of`](crate::Message::of). Defaults to false: at least once.
     pub is_at_most_once: bool,
@@ -44,6 +47,7 @@ impl Default for Policy {
             backoff: Backoff::default(),
             soft_limit: None,
             hard_limit: None,
+            weight: 1,
             is_at_most_once: false,
         }
     }

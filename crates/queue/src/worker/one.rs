@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) lease: Lease,
+    /// The places that it took.
+    pub(super) weight: usize,
     /// None when the run was stopped and its lease is lost or given back.
     pub(super) ended: Option<Ended>,
     pub(super) took: Duration,
@@ -34,17 +36,19 @@ pub(super) struct Strings {
 pub(super) fn start(
     claimed: Claimed,
     handler: Handler,
+    weight: usize,
     queue: Queue,
 ) -> (Strings, impl Future<Output = Finished> + Send + 'static) {
     let (ask, stopping) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
     let strings = Strings { ask: ask.clone(), stop };
-    (strings, run(claimed, handler, queue, ask, stopping, stopped))
+    (strings, run(claimed, handler, weight, queue, ask, stopping, stopped))
 }
 
 async fn run(
     claimed: Claimed,
     handler: Handler,
+    weight: usize,
     queue: Queue,
     ask: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
@@ -112,7 +116,7 @@ async fn run(
         metrics::ended(&name, how(&verdict), took);
         Ended { lease: lease.clone(), verdict }
     });
-    Finished { lease, ended, took }
+    Finished { lease, weight, ended, took }
 }
 
 async fn limit(clock: &Clock, limit: Option<Duration>) {

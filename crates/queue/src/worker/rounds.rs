@@ -40,6 +40,8 @@ pub(super) struct Rounds {
     /// Leased and not yet started, with the time of the claim.
     ready: VecDeque<(Duration, Claimed)>,
     running: HashMap<Lease, Strings>,
+    /// The places that these take.
+    weight: usize,
     tasks: JoinSet<Finished>,
     /// Ended and not yet recorded.
     ended: Vec<Ended>,
@@ -102,6 +104,7 @@ impl Rounds {
             names,
             ready: VecDeque::new(),
             running: HashMap::new(),
+            weight: 0,
             tasks: JoinSet::new(),
             ended: Vec::new(),
             settling: Vec::new(),
@@ -186,7 +189,7 @@ impl Rounds {
     /// saves commits; a long one would make those leased behind it wait.
     fn wants(&self) -> usize {
         let ahead = self.config.prefetch.min(self.short_runs * 2);
-        let held = self.running.len() + self.ready.len();
+        let held = self.weight + self.ready.len();
         let room = (self.config.concurrency + ahead).saturating_sub(held);
         // While there is a store, it is filled up in large steps only.
         if self.ready.len() > ahead / 4 { 0 } else { room }
@@ -262,8 +265,15 @@ impl Rounds {
     }
 
     fn start_ready(&mut self) {
-        while self.running.len() < self.config.concurrency && !self.is_draining {
+        while self.weight < self.config.concurrency && !self.is_draining {
             let Some((claimed_at, claimed)) = self.ready.pop_front() else { break };
+            let handler = self.handlers.get(claimed.message.name());
+            let weight = handler.map_or(0, |handler| handler.policy.weight.max(1));
+            if self.weight > 0 && self.weight + weight > self.config.concurrency {
+                // It keeps its turn: lighter ones behind it would never let it have its places.
+                self.ready.push_front((claimed_at, claimed));
+                break;
+            }
             // What waited longer than its lease may belong to another by now.
             if self.clock.elapsed().saturating_sub(claimed_at) > self.config.lease {
                 self.end(claimed.lease, Verdict::Release);
@@ -276,7 +286,9 @@ impl Rounds {
             match self.handlers.get(claimed.message.name()) {
                 Some(handler) => {
                     let lease = claimed.lease.clone();
-                    let (strings, run) = one::start(claimed, handler.clone(), self.queue.clone());
+                    let (strings, run) =
+                        one::start(claimed, handler.clone(), weight, self.queue.clone());
+                    self.weight += weight;
                     self.running.insert(lease, strings);
                     self.tasks.spawn(run);
                 }
@@ -297,7 +309,8 @@ impl Rounds {
     }
 
     fn finish(&mut self, finished: Finished) {
-        let Finished { lease, ended, took } = finished;
+        let Finished { lease, weight, ended, took } = finished;
+        self.weight -= weight;
         self.running.remove(&lease);
         self.report.ran += 1;
         self.short_runs += usize::from(took < SHORT);
@@ -394,7 +407,8 @@ impl Rounds {
 
     /// What was leased ahead and still waits goes to whoever is free.
     fn give_back_stale(&mut self) {
-        if self.running.len() >= self.config.concurrency && self.short_runs == 0 {
+        let is_full = self.weight >= self.config.concurrency;
+        if is_full && self.short_runs == 0 {
             self.release_ready();
         }
     }

@@ -66,3 +66,30 @@ async fn the_rabbitmq_engine_conforms() {
     let engine = crate::rabbitmq::open(&url, &site).await;
     conformance::exercise(engine, &site.hand, || site.clock.now_ms()).await;
 }
+
+/// Pauses a queue through one opening of the engine and looks through another.
+async fn check_pause(url: &str, site: &Site) {
+    let name = throng_queue::TaskId::random().to_string();
+    let open = || throng_queue::Queue::open(url, site.db.clone(), site.clock.clone());
+    let first = open().await.unwrap();
+    first.pause(&name).await.unwrap();
+    drop(first);
+    let second = open().await.unwrap();
+    assert!(second.paused().await.unwrap().contains(&name), "{url}");
+    second.resume(&name).await.unwrap();
+    assert!(!open().await.unwrap().paused().await.unwrap().contains(&name), "{url}");
+}
+
+#[tokio::test]
+async fn a_queue_stays_paused_over_a_restart() {
+    let site = Site::new().await;
+    check_pause("database:", &site).await;
+    #[cfg(feature = "redis")]
+    if let Some(url) = crate::redis::url() {
+        check_pause(&url, &site).await;
+    }
+    #[cfg(feature = "rabbitmq")]
+    if let Some(url) = crate::rabbitmq::url() {
+        check_pause(&url, &site).await;
+    }
+}

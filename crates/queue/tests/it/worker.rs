@@ -332,3 +332,37 @@ async fn what_follows_a_task_runs_after_it_with_its_result() {
     let chord = site.queue.push_chord(vec![add(json!([1, 2]))], add(json!([])));
     assert!(chord.await.unwrap_err().to_string().contains("cannot join"), "said, not imitated");
 }
+
+#[tokio::test]
+async fn heavy_tasks_take_more_places_and_the_heaviest_run_alone() {
+    let site = Site::new().await;
+    let now = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let config = WorkerConfig { concurrency: 4, ..WorkerConfig::default() };
+    let mut worker = Worker::new(site.queue.clone()).config(config);
+    for (name, weight, counted) in [("small", 1, 1), ("large", 3, 3), ("huge", 9, 4)] {
+        let (now, most) = (now.clone(), most.clone());
+        let policy = Policy { weight, ..quick(0) };
+        worker = worker.on(name, policy, move |_: Delivery| {
+            let (now, most) = (now.clone(), most.clone());
+            async move {
+                most.fetch_max(
+                    now.fetch_add(counted, Ordering::SeqCst) + counted,
+                    Ordering::SeqCst,
+                );
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                now.fetch_sub(counted, Ordering::SeqCst);
+            }
+        });
+    }
+    let mut ids = Vec::new();
+    for name in ["small", "large", "small", "huge", "large", "small", "large", "small", "small"] {
+        ids.push(site.push(Message::new(name, ()).unwrap()).await);
+    }
+    let running = Running::start(worker);
+    for id in &ids {
+        site.until(id, |record| record.state == State::Done).await;
+    }
+    running.stop().await;
+    assert_eq!(most.load(Ordering::SeqCst), 4, "all places are used, and no more than there are");
+}
