@@ -32,7 +32,8 @@ pub(crate) async fn open_mysql(url: &EngineUrl, config: Config) -> Result<Db> {
         mysql::Connector::new(url, host, config).map(Connector::MySql)
     };
     let (fleet, config) = open(url, config, mysql::PORT, connector).await?;
-    let has_returning = fleet.has_returning().await;
+    // MariaDB knows RETURNING, but SeaORM's builder never writes it for this dialect.
+    let has_returning = false;
     let servers = Servers::Fleet(fleet);
     Ok(Db::new(servers, DbBackend::MySql, has_returning, url.to_string(), config.clock))
 }

@@ -14,8 +14,6 @@ use std::{
 };
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
-#[cfg(feature = "mysql")]
-use sea_orm::{DbBackend, Statement};
 use throng_core::Clock;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore},
@@ -484,19 +482,6 @@ impl Fleet {
         let late = DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
         let slot = tokio::time::timeout(FALLBACK_WAIT, self.fallback.clone().acquire_owned());
         slot.await.map_err(|_| late.clone())?.map_err(|_| late)
-    }
-
-    /// Whether the servers know RETURNING, which MariaDB does and MySQL does not.
-    #[cfg(feature = "mysql")]
-    pub(crate) async fn has_returning(&self) -> bool {
-        for node in &self.nodes {
-            let Ok(mut lease) = node.pool.acquire().await else { continue };
-            let version = Statement::from_string(DbBackend::MySql, "SELECT version() AS v");
-            if let Ok(Some(row)) = lease.fetch_one(version, true).await {
-                return row.try_get::<String>("", "v").is_ok_and(|v| v.contains("MariaDB"));
-            }
-        }
-        false
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, Set};
 use throng_db::{Db, conformance};
 
 use crate::{
@@ -64,4 +65,33 @@ async fn a_replica_that_lags_serves_nobody_until_it_has_caught_up() {
     wait_until("it has caught up", async || db.status().servers[1].behind == 0).await;
     let back = wait_until("it is back", async || db.status().servers[1].serves_reads).await;
     assert!(back < Duration::from_secs(1), "{back:?}");
+}
+
+#[expect(unused_qualifications, unreachable_pub, reason = "SeaORM's macro wants them")]
+mod seat {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "seat")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i64,
+        pub name: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_entity_that_is_inserted_comes_back_with_its_id() {
+    let Some(cluster) = MariaDb::start(0) else { return servers::skip("no MariaDB") };
+    let db = Db::open(&cluster.url("")).await.unwrap();
+    let create = "CREATE TABLE seat (id bigint PRIMARY KEY AUTO_INCREMENT, name text NOT NULL)";
+    db.execute_unprepared(create).await.unwrap();
+    let new = seat::ActiveModel { name: Set("F7".to_owned()), ..Default::default() };
+    let seat = new.insert(&db).await.unwrap();
+    assert_eq!(seat::Entity::find_by_id(seat.id).one(&db).await.unwrap(), Some(seat));
 }
