@@ -1,6 +1,9 @@
 //! Options of a database, as typed fields and as options of its URL.
 
-use throng_core::{Clock, url::Options};
+use throng_core::{
+    Clock,
+    url::{FromOption, Options},
+};
 
 use crate::error::Result;
 
@@ -24,8 +27,8 @@ pub struct Config {
     pub durable: bool,
     /// Connections to each server of PostgreSQL or MariaDB (`connections`). Defaults to 10.
     pub connections: u32,
-    /// `disable`, `prefer`, `require` or `verify` (`tls`). Defaults to `prefer`.
-    pub tls: Option<String>,
+    /// How connections to a server are encrypted (`tls`). Defaults to [`Tls::Prefer`].
+    pub tls: Tls,
     /// An external pooler in transaction mode, such as PgBouncer, stands in front of each server
     /// (`pooler`): nothing is kept on connections between transactions. Defaults to false.
     pub pooler: bool,
@@ -43,6 +46,35 @@ pub struct Config {
     pub clock: Clock,
 }
 
+/// How connections to a server of PostgreSQL or MariaDB are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// Not at all (`disable`).
+    Disable,
+    /// If the server can (`prefer`). Whoever is in between can talk both out of it.
+    #[default]
+    Prefer,
+    /// Always, without asking who the server is (`require`).
+    Require,
+    /// Always, and the server's certificate must be good for its name (`verify`).
+    Verify,
+}
+
+impl FromOption for Tls {
+    const WANTS: &'static str = "`disable`, `prefer`, `require` or `verify`";
+
+    fn from_option(text: &str) -> Option<Self> {
+        Some(match text {
+            "disable" => Self::Disable,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify" => Self::Verify,
+            _ => return None,
+        })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(2, |n| n.get() as u32);
@@ -54,7 +86,7 @@ impl Default for Config {
             statement_cache: 100,
             durable: true,
             connections: 10,
-            tls: None,
+            tls: Tls::default(),
             pooler: false,
             max_lag_ms: 2_000,
             replica_wait_ms: 0,
@@ -72,8 +104,8 @@ impl Config {
         if let Some(connections) = options.take::<u32>("connections")? {
             self.connections = connections.max(1);
         }
-        if let Some(tls) = options.take::<String>("tls")? {
-            self.tls = Some(tls);
+        if let Some(tls) = options.take::<Tls>("tls")? {
+            self.tls = tls;
         }
         if let Some(pooler) = options.take::<bool>("pooler")? {
             self.pooler = pooler;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::TryStreamExt;
-use sea_orm::{ConnectionTrait, DbErr, StreamTrait, TransactionSession, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, StreamTrait, TransactionTrait};
 use sea_query::{ColumnDef, Expr, ExprTrait, Order, Query, SelectStatement, Table};
 
 use crate::{

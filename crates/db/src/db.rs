@@ -91,8 +91,17 @@ impl Db {
     /// # Errors
     /// Says which folder or file stands in the way.
     pub async fn sqlite_with(path: impl AsRef<Path>, config: Config) -> Result<Self> {
-        let path = path.as_ref();
-        let (writer, reader) = sqlite::open(path, &config).await?;
+        Self::sqlite_as(path.as_ref(), config, true).await
+    }
+
+    /// A database that is being filled: foreign keys are not looked at.
+    pub(crate) async fn open_sqlite_unguarded(url: &EngineUrl, config: Config) -> Result<Self> {
+        let (path, config) = embedded(url, config)?;
+        Self::sqlite_as(path, config, false).await
+    }
+
+    async fn sqlite_as(path: &Path, config: Config, has_foreign_keys: bool) -> Result<Self> {
+        let (writer, reader) = sqlite::open(path, &config, has_foreign_keys).await?;
         let writer = Pool::new("writer", Connector::Sqlite(writer), 1, &config);
         let readers = Pool::new("readers", Connector::Sqlite(reader), config.readers, &config);
         let name = format!("sqlite:{}", path.display());
@@ -112,21 +121,11 @@ impl Db {
     ///
     /// # Errors
     /// A URL that this build cannot open, a wrong option, or what stands in the way of connecting.
-    pub async fn open_with(url: &EngineUrl, mut config: Config) -> Result<Self> {
+    pub async fn open_with(url: &EngineUrl, config: Config) -> Result<Self> {
         match url.scheme() {
             "sqlite" => {
-                let mut options = url.options();
-                config.take_embedded(&mut options)?;
-                options.finish()?;
-                if !url.hosts().is_empty() {
-                    let reason = "an embedded database has no host; write `sqlite:data/site.db`";
-                    return Err(url.fault("host", reason).into());
-                }
-                if url.path().is_empty() || url.path().ends_with('/') {
-                    let reason = "it must name a file, as in `sqlite:data/site.db`";
-                    return Err(url.fault("path", reason).into());
-                }
-                Self::sqlite_with(url.path(), config).await
+                let (path, config) = embedded(url, config)?;
+                Self::sqlite_with(path, config).await
             }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => crate::topology::open_postgres(url, config).await,
@@ -136,13 +135,14 @@ impl Db {
         }
     }
 
-    /// A handle for one request of a visitor, from the token that his last request left.
+    /// A handle for one request of a visitor, from the token that his last request left, or from
+    /// several, all of which it has seen.
     ///
     /// Reads through it see everything that he has written and read before, and never less than an
     /// earlier read of his. At the end, [`Db::token`] gives the token for his next request.
     #[must_use]
-    pub fn visitor(&self, token: Option<Token>) -> Self {
-        let session = Arc::new(Session::of(token));
+    pub fn visitor(&self, tokens: impl IntoIterator<Item = Token>) -> Self {
+        let session = Arc::new(Session::of(tokens));
         Self { cluster: self.cluster.clone(), session, lane: self.lane }
     }
 
@@ -345,6 +345,22 @@ impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Reader({})", self.db.cluster.name)
     }
+}
+
+/// The file of an embedded database, and its options.
+fn embedded(url: &EngineUrl, mut config: Config) -> Result<(&Path, Config)> {
+    let mut options = url.options();
+    config.take_embedded(&mut options)?;
+    options.finish()?;
+    if !url.hosts().is_empty() {
+        let reason = "an embedded database has no host; write `sqlite:data/site.db`";
+        return Err(url.fault("host", reason).into());
+    }
+    if url.path().is_empty() || url.path().ends_with('/') {
+        let reason = "it must name a file, as in `sqlite:data/site.db`";
+        return Err(url.fault("path", reason).into());
+    }
+    Ok((Path::new(url.path()), config))
 }
 
 /// Schemes that this build opens.

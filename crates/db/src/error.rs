@@ -60,6 +60,24 @@ pub enum Error {
         /// The unknown migration.
         name: String,
     },
+    /// A copy into the database was cut short or found differences.
+    #[error(
+        "a copy into this database was not finished; run the same `db copy` again, or throw it away"
+    )]
+    Unfinished,
+    /// Data cannot be copied from one database to another, or did not arrive whole.
+    #[error("cannot copy: {0}")]
+    Copy(String),
+    /// A table cannot be copied; run again, the copy goes on where it was.
+    #[error("cannot {doing} the table `{table}`")]
+    CopyTable {
+        /// What was being done to it.
+        doing: &'static str,
+        /// The table.
+        table: String,
+        /// What the engine said.
+        source: DbErr,
+    },
     /// Two migrations have one name.
     #[error("two migrations are called `{name}`")]
     Twice {
@@ -105,9 +123,13 @@ impl Error {
             | Self::Folder { .. }
             | Self::NotADatabase { .. }
             | Self::File { .. }
+            | Self::Unfinished
+            | Self::Copy(_)
             | Self::Newer { .. } => Kind::Refuse,
             Self::Twice { .. } => Kind::Bug,
-            Self::Migration { source, .. } | Self::Query { source, .. } => kind(source),
+            Self::Migration { source, .. }
+            | Self::CopyTable { source, .. }
+            | Self::Query { source, .. } => kind(source),
         }
     }
 }
@@ -204,6 +226,14 @@ pub(crate) fn is_conflict_with_recovery(error: &DbErr) -> bool {
             error.code().is_some_and(|code| code == "40001" || code == "40P01")
                 && error.message().contains("recovery")
         })
+    })
+}
+
+/// Whether the server does not know a table, column or function.
+pub(crate) fn is_unknown_name(error: &DbErr) -> bool {
+    driver_error(error).and_then(sqlx::Error::as_database_error).is_some_and(|error| {
+        let codes = ["42P01", "42703", "42883", "42S02", "42S22"];
+        error.code().is_some_and(|code| codes.contains(&&*code))
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use throng_db::{Db, Migration, Schema};
-//! use sea_orm::{ConnectionTrait, TransactionSession};
+//! use sea_orm::ConnectionTrait;
 //! use sea_query::{ColumnDef, Query, Table};
 //!
 //! const MIGRATIONS: &[Migration] = &[Migration::new("shop_0001_orders", |schema: &mut Schema| {
@@ -57,6 +57,7 @@
 mod classify;
 mod config;
 pub mod conformance;
+mod copy;
 mod db;
 mod engine;
 mod error;
@@ -65,7 +66,7 @@ mod metrics;
 mod migrate;
 pub mod outbox;
 mod pool;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod promote;
 mod raw;
 mod route;
@@ -80,12 +81,13 @@ mod traits;
 mod tx;
 
 pub use classify::{Classifier, Reason, Verdict};
-pub use config::Config;
+pub use config::{Config, Tls};
+pub use copy::{Copied, CopiedTable, Copy, Progress};
 pub use db::{Db, Reader};
 pub use error::{Error, Kind, Result, kind};
 pub use fleet::is_read_only;
 pub use migrate::{Applied, Migration, Schema};
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use promote::{Promoted, promote};
 pub use raw::{Driver, Raw};
 pub use route::Route;

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StatementBuilder, TransactionSession};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StatementBuilder};
 use sea_query::{
     ColumnDef, IndexCreateStatement, Order, Query, Table, TableAlterStatement, TableCreateStatement,
 };
@@ -111,10 +111,19 @@ impl Db {
     /// [`Error::Newer`] before anything is changed, when the database has a migration that is in no
     /// set; [`Error::Migration`] for the first one that failed, with those before it kept.
     pub async fn migrate(&self, sets: &[&[Migration]]) -> Result<Applied> {
+        self.migrate_as(sets, false).await
+    }
+
+    /// The same for a database that a copy is under way into.
+    pub(crate) async fn migrate_copy(&self, sets: &[&[Migration]]) -> Result<()> {
+        self.migrate_as(sets, true).await.map(drop)
+    }
+
+    async fn migrate_as(&self, sets: &[&[Migration]], is_copy: bool) -> Result<Applied> {
         let migrations = in_order(sets)?;
         let db = self.primary();
         let mut applied = Applied::default();
-        if self.pending(sets).await?.is_empty() {
+        if self.missing(sets, is_copy).await?.is_empty() {
             return Ok(applied);
         }
         let failed = |source| Error::Query { doing: "lock the list of migrations", source };
@@ -138,8 +147,13 @@ impl Db {
     /// Names of the migrations of `sets` that the database lacks, in their order.
     ///
     /// # Errors
-    /// [`Error::Newer`] when the database has a migration that is in no set.
+    /// [`Error::Newer`] when the database has a migration that is in no set; [`Error::Unfinished`]
+    /// when a copy into it was cut short.
     pub async fn pending(&self, sets: &[&[Migration]]) -> Result<Vec<&'static str>> {
+        self.missing(sets, false).await
+    }
+
+    async fn missing(&self, sets: &[&[Migration]], is_copy: bool) -> Result<Vec<&'static str>> {
         let migrations = in_order(sets)?;
         let failed = |source| Error::Query { doing: "read the list of migrations", source };
         // A site that has lost its primary can still be started for reading.
@@ -151,7 +165,10 @@ impl Db {
                 names(&db).await.map_err(failed)?
             }
         };
-        let done: HashSet<String> = done.into_iter().collect();
+        let mut done: HashSet<String> = done.into_iter().collect();
+        if done.remove(COPYING) && !is_copy {
+            return Err(Error::Unfinished);
+        }
         let known: HashSet<&str> = migrations.iter().map(Migration::name).collect();
         let mut newer: Vec<_> = done.iter().filter(|name| !known.contains(name.as_str())).collect();
         newer.sort_unstable();
@@ -225,7 +242,7 @@ async fn make_ledger(db: &Db) -> Result<(), DbErr> {
     tx.commit().await
 }
 
-async fn names(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
+pub(crate) async fn names(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
     let select = Query::select()
         .column("name")
         .from(LEDGER)
@@ -253,4 +270,26 @@ fn in_order(sets: &[&[Migration]]) -> Result<Vec<Migration>> {
     }
 }
 
-const LEDGER: &str = "throng_migrations";
+/// Marks the database as one that a copy is under way into: the site does not start on it.
+pub(crate) async fn mark_copying(db: &Db) -> Result<(), DbErr> {
+    make_ledger(db).await?;
+    let now_ms = db.cluster().clock.now_ms();
+    let mark = Query::insert()
+        .into_table(LEDGER)
+        .columns(["name", "applied_at_ms"])
+        .values_panic([COPYING.into(), now_ms.into()])
+        .to_owned();
+    db.execute(&mark).await.map(drop)
+}
+
+pub(crate) async fn unmark_copying(db: &Db) -> Result<(), DbErr> {
+    let unmark = Query::delete()
+        .from_table(LEDGER)
+        .and_where(sea_query::ExprTrait::eq(sea_query::Expr::col("name"), COPYING))
+        .to_owned();
+    db.execute(&unmark).await.map(drop)
+}
+
+pub(crate) const LEDGER: &str = "throng_migrations";
+/// Stands among the migrations while a copy is under way.
+pub(crate) const COPYING: &str = "throng_copy_unfinished";

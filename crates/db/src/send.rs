@@ -11,7 +11,7 @@ use crate::{
     fleet::{Fleet, Tried, Why},
     pool::Lease,
     session::Writing,
-    stream::Rows,
+    stream::{Leased, Rows},
 };
 
 /// What is wanted of a statement.
@@ -79,8 +79,9 @@ impl Db {
             Servers::Fleet(fleet) => fleet,
         };
         if verdict == Verdict::Read && self.lane != Lane::Primary {
-            let lease = self.lease_read(&mut Tried::default()).await?.0;
-            return Ok(Rows::of_pool(lease, statement, None));
+            let mut tried = Tried::default();
+            let (lease, node, _) = self.lease_read(&mut tried).await?;
+            return Ok(Rows::of_fleet(self.clone(), Leased { lease, node, tried }, statement));
         }
         let (mut lease, at) = fleet.lease_writer().await?;
         if self.cluster.classifier.changes_connection(&statement.sql, verdict) {
@@ -88,6 +89,23 @@ impl Db {
         }
         self.session.went_to(at, None, Why::Writes);
         Ok(Rows::of_pool(lease, statement, Some(self.session.writing())))
+    }
+
+    /// Another server for a stream that `node` failed with `error`; none when that would not help.
+    pub(crate) async fn lease_after(
+        &self,
+        error: &DbErr,
+        node: usize,
+        mut tried: Tried,
+    ) -> Option<Result<Leased, DbErr>> {
+        let Servers::Fleet(fleet) = &self.cluster.servers else { return None };
+        fleet.suspect(node, error);
+        let may_help = error::is_lost(error) || error::is_conflict_with_recovery(error);
+        if !may_help || tried.count() >= MAX_TRIES {
+            return None;
+        }
+        let leased = self.lease_read(&mut tried).await;
+        Some(leased.map(|(lease, node, _)| Leased { lease, node, tried }))
     }
 
     pub(crate) async fn start(&self, mode: Begin) -> Result<Tx, DbErr> {
@@ -171,6 +189,9 @@ impl Db {
             } else if error::driver_error(&error).is_some_and(error::is_read_only) {
                 // It does more than it seems: a standby refused it, so it has done nothing there.
                 return self.send_write(fleet, ask, statement).await;
+            } else if error::is_unknown_name(&error) {
+                // A migration may not have come this far yet; the primary knows.
+                return self.send_to_primary(fleet, ask, statement).await;
             } else if !error::is_conflict_with_recovery(&error) {
                 return Err(error);
             }

@@ -59,17 +59,26 @@ impl Session {
         Self::default()
     }
 
-    /// For one visitor, from what his last request left.
-    pub(crate) fn of(token: Option<Token>) -> Self {
+    /// For one visitor, from what his last requests left: he sees what any of them has seen.
+    pub(crate) fn of(tokens: impl IntoIterator<Item = Token>) -> Self {
         let mut state = State::default();
-        match token.map(|token| token.0) {
-            Some(Stand::Position { cluster, position, is_shown }) => {
-                state.cluster = cluster;
-                state.floor = position;
-                state.is_shown = is_shown;
+        for token in tokens {
+            match token.0 {
+                Stand::Clock { until_ms } => {
+                    state.pinned_until_ms = state.pinned_until_ms.max(until_ms);
+                }
+                Stand::Position { cluster, position, is_shown } => {
+                    let is_first = state.floor.timeline == 0;
+                    if is_first
+                        || (state.cluster, state.floor.timeline) == (cluster, position.timeline)
+                    {
+                        state.raise(cluster, position, is_shown);
+                    } else {
+                        // Two that cannot be compared: the primary has both.
+                        state.is_above_floor = true;
+                    }
+                }
             }
-            Some(Stand::Clock { until_ms }) => state.pinned_until_ms = until_ms,
-            None => {}
         }
         Self { state: Mutex::new(state), is_monotonic: true }
     }

@@ -1,8 +1,15 @@
 //! What an operator wants to know about the servers.
 
+use std::time::Duration;
+
+use sea_orm::{DbBackend, Statement};
 use serde::Serialize;
 
-use crate::db::{Cluster, Servers};
+use crate::{
+    Db,
+    db::{Cluster, Servers},
+    fleet::Node,
+};
 
 /// The servers of a database, how they are and what they did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +47,13 @@ pub struct Server {
     pub reads: u64,
     /// Writes sent to it by this process, transactions not counted.
     pub writes: u64,
+    /// Connections that all processes of the site hold open to it. This and what follows is known
+    /// after [`Db::survey`](crate::Db::survey), where the server tells.
+    pub connections: Option<u64>,
+    /// Those of them on which a statement runs or a transaction is open.
+    pub active: Option<u64>,
+    /// Rows that it has read from the site's tables since it was started, for whoever it was.
+    pub rows_read: Option<u64>,
 }
 
 impl Status {
@@ -60,6 +74,9 @@ impl Status {
                         size: pool.size(),
                         reads: 0,
                         writes: 0,
+                        connections: None,
+                        active: None,
+                        rows_read: None,
                     });
                 }
             }
@@ -78,14 +95,16 @@ impl Status {
                             _ => "replica",
                         },
                         serves_reads: node.is_serving() && !node.is_reporting,
-                        position: (position.timeline > 0)
-                            .then(|| format!("{}/{:X}", position.timeline, position.at)),
+                        position: (position.timeline > 0).then(|| position.to_string()),
                         lag_ms: u64::try_from(node.lag().as_millis()).unwrap_or(u64::MAX),
                         behind: node.behind(),
                         in_use: node.pool.lent(),
                         size: node.pool.size(),
                         reads: node.reads(),
                         writes: node.writes(),
+                        connections: None,
+                        active: None,
+                        rows_read: None,
                     });
                 }
             }
@@ -93,3 +112,51 @@ impl Status {
         status
     }
 }
+
+impl Db {
+    /// Like [`Db::status`], with what each server tells of all its clients.
+    pub async fn survey(&self) -> Status {
+        let Servers::Fleet(fleet) = &self.cluster.servers else { return self.status() };
+        let mut told = Vec::new();
+        for node in fleet.nodes() {
+            // One that cannot be asked is shown without.
+            let asked = tokio::time::timeout(ANSWER, ask(node, self.cluster.backend())).await;
+            told.push(asked.ok().flatten());
+        }
+        let mut status = self.status();
+        for (server, told) in status.servers.iter_mut().zip(told) {
+            let Some([connections, active, rows_read]) = told else { continue };
+            server.connections = Some(connections);
+            server.active = Some(active);
+            server.rows_read = Some(rows_read);
+        }
+        status
+    }
+}
+
+async fn ask(node: &Node, backend: DbBackend) -> Option<[u64; 3]> {
+    if !node.is_up() {
+        return None;
+    }
+    let mut lease = node.pool.acquire().await.ok()?;
+    let sql = match backend {
+        DbBackend::Postgres => {
+            "SELECT count(*), count(*) FILTER (WHERE state <> 'idle' AND pid <> pg_backend_pid()), \
+             (SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint \
+              FROM pg_stat_user_tables) \
+             FROM pg_stat_activity WHERE application_name = 'throng' AND datname = current_database()"
+        }
+        _ => {
+            "SELECT CAST(count(*) AS SIGNED), \
+             CAST(coalesce(sum(command <> 'Sleep' AND id <> connection_id()), 0) AS SIGNED), \
+             CAST((SELECT variable_value FROM information_schema.global_status \
+              WHERE variable_name = 'INNODB_ROWS_READ') AS SIGNED) \
+             FROM information_schema.processlist WHERE db = database()"
+        }
+    };
+    let row = lease.fetch_one(Statement::from_string(backend, sql), true).await.ok()??;
+    let number = |at| row.try_get_by_index::<i64>(at).ok().map(i64::cast_unsigned);
+    Some([number(0)?, number(1)?, number(2)?])
+}
+
+const ANSWER: Duration = Duration::from_secs(1);

@@ -12,8 +12,10 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use tokio::sync::{MutexGuard, mpsc};
 
 use crate::{
-    engine::{Begin, Conn, Query, Raw},
+    Db,
+    engine::{Begin, Conn, Query, Raw, is_broken},
     error,
+    fleet::Tried,
     pool::Lease,
     session::Writing,
 };
@@ -29,30 +31,40 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(crate) fn of_pool(
-        mut lease: Lease,
-        statement: Statement,
-        writing: Option<Writing>,
-    ) -> Self {
+    pub(crate) fn of_pool(lease: Lease, statement: Statement, writing: Option<Writing>) -> Self {
         let (out, rows) = mpsc::channel(1);
         let pump = async move {
             let _writing = writing;
-            if lease.is_pooled()
-                && let Err(error) = lease.begin(Begin::default()).await
-            {
+            if let Ended::AtOnce(error) = pump_lease(lease, statement, &out).await {
                 // A reader that has gone away needs no error.
                 let _ = out.send(Err(error)).await;
-                return;
             }
-            let conn = lease.conn();
-            conn.is_busy = true;
-            let is_whole = pump(conn, statement, &out).await;
-            conn.is_busy = !is_whole;
-            if is_whole
-                && lease.is_pooled()
-                && let Err(error) = lease.commit().await
-            {
-                let _ = out.send(Err(error)).await;
+        };
+        Self { pump: Some(Box::pin(pump)), rows }
+    }
+
+    /// Reads that were sent to a server of the fleet: sent again elsewhere when it fails before the
+    /// first row. Later, nobody could tell which rows the reader has had.
+    pub(crate) fn of_fleet(db: Db, mut leased: Leased, statement: Statement) -> Self {
+        let (out, rows) = mpsc::channel(1);
+        let pump = async move {
+            loop {
+                let Leased { lease, node, tried } = leased;
+                let error = match pump_lease(lease, statement.clone(), &out).await {
+                    Ended::AtOnce(error) => error,
+                    Ended::Whole | Ended::Early => return,
+                };
+                leased = match db.lease_after(&error, node, tried).await {
+                    Some(Ok(leased)) => leased,
+                    Some(Err(error)) => {
+                        let _ = out.send(Err(error)).await;
+                        return;
+                    }
+                    None => {
+                        let _ = out.send(Err(error)).await;
+                        return;
+                    }
+                };
             }
         };
         Self { pump: Some(Box::pin(pump)), rows }
@@ -66,12 +78,31 @@ impl<'a> Rows<'a> {
         let pump = async move {
             // A transaction goes on after a stream that was dropped early; the driver skips what
             // is left of it before the next statement.
-            if let Some(lease) = guard.as_mut() {
-                pump(lease.conn(), statement, &out).await;
+            if let Some(lease) = guard.as_mut()
+                && let Ended::AtOnce(error) = pump(lease.conn(), statement, &out).await
+            {
+                let _ = out.send(Err(error)).await;
             }
         };
         Self { pump: Some(Box::pin(pump)), rows }
     }
+}
+
+/// A connection for a stream of reads, and what the next one must know.
+pub(crate) struct Leased {
+    pub(crate) lease: Lease,
+    pub(crate) node: usize,
+    pub(crate) tried: Tried,
+}
+
+/// How a stream ended.
+enum Ended {
+    /// All rows, or some and an error, were sent.
+    Whole,
+    /// The reader went away first.
+    Early,
+    /// It failed before the first row; the error was not sent.
+    AtOnce(DbErr),
 }
 
 impl Stream for Rows<'_> {
@@ -94,30 +125,65 @@ impl fmt::Debug for Rows<'_> {
     }
 }
 
-/// Sends all rows; false when the reader went away first.
+async fn pump_lease(
+    mut lease: Lease,
+    statement: Statement,
+    out: &mpsc::Sender<Result<QueryResult, DbErr>>,
+) -> Ended {
+    if lease.is_pooled()
+        && let Err(error) = lease.begin(Begin::default()).await
+    {
+        return Ended::AtOnce(error);
+    }
+    let conn = lease.conn();
+    conn.is_busy = true;
+    let ended = pump(conn, statement, out).await;
+    conn.is_busy = matches!(ended, Ended::Early);
+    if matches!(ended, Ended::Whole)
+        && lease.is_pooled()
+        && let Err(error) = lease.commit().await
+    {
+        let _ = out.send(Err(error)).await;
+    }
+    ended
+}
+
+/// Sends all rows.
 async fn pump(
     conn: &mut Conn,
     statement: Statement,
     out: &mpsc::Sender<Result<QueryResult, DbErr>>,
-) -> bool {
+) -> Ended {
     let query = Query::new(statement, conn.keeps_statements());
-    match &mut conn.raw {
+    let ended = match &mut conn.raw {
         Raw::Sqlite(conn, _) => send_all(query.bind::<sqlx::Sqlite>().fetch(conn), out).await,
         #[cfg(feature = "postgres")]
         Raw::Postgres(conn) => send_all(query.bind::<sqlx::Postgres>().fetch(conn), out).await,
         #[cfg(feature = "mysql")]
         Raw::MySql(conn) => send_all(query.bind::<sqlx::MySql>().fetch(conn), out).await,
+    };
+    if let Ended::AtOnce(error) = &ended {
+        conn.is_spent |= error::driver_error(error).is_some_and(is_broken);
     }
+    ended
 }
 
 async fn send_all<R: Into<QueryResult>>(
     mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
     out: &mpsc::Sender<Result<QueryResult, DbErr>>,
-) -> bool {
+) -> Ended {
+    let mut is_first = true;
     while let Some(row) = rows.next().await {
-        if out.send(row.map(Into::into).map_err(error::query)).await.is_err() {
-            return false;
+        let row = row.map(Into::into).map_err(error::query);
+        match row {
+            Err(error) if is_first => return Ended::AtOnce(error),
+            row => {
+                if out.send(row).await.is_err() {
+                    return Ended::Early;
+                }
+                is_first = false;
+            }
         }
     }
-    true
+    Ended::Whole
 }

@@ -19,7 +19,7 @@ use crate::{
 #[cfg(feature = "postgres")]
 pub(crate) async fn open_postgres(url: &EngineUrl, config: Config) -> Result<Db> {
     let connector = |host: &Host, config: &Config| {
-        postgres::Connector::new(url, host, config).map(Connector::Postgres)
+        Connector::Postgres(postgres::Connector::new(url, host, config))
     };
     let (fleet, config) = open(url, config, postgres::PORT, connector).await?;
     let servers = Servers::Fleet(fleet);
@@ -28,9 +28,8 @@ pub(crate) async fn open_postgres(url: &EngineUrl, config: Config) -> Result<Db>
 
 #[cfg(feature = "mysql")]
 pub(crate) async fn open_mysql(url: &EngineUrl, config: Config) -> Result<Db> {
-    let connector = |host: &Host, config: &Config| {
-        mysql::Connector::new(url, host, config).map(Connector::MySql)
-    };
+    let connector =
+        |host: &Host, config: &Config| Connector::MySql(mysql::Connector::new(url, host, config));
     let (fleet, config) = open(url, config, mysql::PORT, connector).await?;
     // MariaDB knows RETURNING, but SeaORM's builder never writes it for this dialect.
     let has_returning = false;
@@ -42,8 +41,27 @@ async fn open(
     url: &EngineUrl,
     mut config: Config,
     port: u16,
-    connector: impl Fn(&Host, &Config) -> Result<Connector>,
+    connector: impl Fn(&Host, &Config) -> Connector,
 ) -> Result<(std::sync::Arc<Fleet>, Config)> {
+    let reporting = read(url, &mut config)?;
+    let visitors = url.hosts().iter().map(|host| (host, false));
+    let mut seats = Vec::new();
+    for (host, is_reporting) in visitors.chain(reporting.iter().map(|host| (host, true))) {
+        seats.push(Seat {
+            name: host.address(port),
+            connector: connector(host, &config),
+            probe: connector(host, &config),
+            is_reporting,
+        });
+    }
+    let fleet = Fleet::open(seats, &config)
+        .await
+        .map_err(|source| Error::Connect { url: url.to_string(), source: conn(source) })?;
+    Ok((fleet, config))
+}
+
+/// Reads the options of a URL, and gives the hosts that are for reports.
+pub(crate) fn read(url: &EngineUrl, config: &mut Config) -> Result<Vec<Host>> {
     let mut options = url.options();
     config.take_server(&mut options)?;
     let reporting = options.take::<String>("reporting")?.unwrap_or_default();
@@ -56,22 +74,8 @@ async fn open(
         return Err(url.fault("path", "it must name a database").into());
     }
     // The list of reporting servers has the form of a URL's hosts.
-    let reporting = match reporting.as_str() {
-        "" => Vec::new(),
-        list => EngineUrl::parse(&format!("hosts://{list}"))?.hosts().to_vec(),
-    };
-    let visitors = url.hosts().iter().map(|host| (host, false));
-    let mut seats = Vec::new();
-    for (host, is_reporting) in visitors.chain(reporting.iter().map(|host| (host, true))) {
-        seats.push(Seat {
-            name: host.address(port),
-            connector: connector(host, &config)?,
-            probe: connector(host, &config)?,
-            is_reporting,
-        });
+    match reporting.as_str() {
+        "" => Ok(Vec::new()),
+        list => Ok(EngineUrl::parse(&format!("hosts://{list}"))?.hosts().to_vec()),
     }
-    let fleet = Fleet::open(seats, &config)
-        .await
-        .map_err(|source| Error::Connect { url: url.to_string(), source: conn(source) })?;
-    Ok((fleet, config))
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// An open transaction. Made by [`Db::begin`](crate::Db::begin); ends with
-/// [`commit`](TransactionSession::commit) or [`rollback`](TransactionSession::rollback). Dropping it
+/// [`commit`](Tx::commit) or [`rollback`](Tx::rollback). Dropping it
 /// rolls back.
 ///
 /// [`begin`](TransactionTrait::begin) inside it makes a savepoint, which is a `Tx` too. Work of a
@@ -74,6 +74,23 @@ impl Tx {
     /// be needed for correctness, because a crash right after the commit skips it.
     pub fn after_commit(&self, work: impl FnOnce() + Send + 'static) {
         self.core.hooks().push(Hook { level: self.level, run: Box::new(work) });
+    }
+
+    /// Makes everything that was done in it last, or, of a savepoint, part of the transaction
+    /// around it. On disk when it returns.
+    ///
+    /// # Errors
+    /// When the database refuses, or is lost: then nobody knows whether it was committed.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        self.finish(End::Commit).await
+    }
+
+    /// Undoes everything that was done in it.
+    ///
+    /// # Errors
+    /// When the database is lost; then nothing of it is kept either.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        self.finish(End::Rollback).await
     }
 
     /// The dialect of the database.

@@ -9,8 +9,7 @@ use throng_core::{EngineUrl, url::Host};
 
 use super::{Begin, Identity, Manager};
 use crate::{
-    config::Config,
-    error::Result,
+    config::{Config, Tls},
     fleet::{Position, Sight},
 };
 
@@ -21,7 +20,7 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(url: &EngineUrl, host: &Host, config: &Config) -> Result<Self> {
+    pub(crate) fn new(url: &EngineUrl, host: &Host, config: &Config) -> Self {
         let database = url.path().trim_start_matches('/');
         let mut options = MySqlConnectOptions::new()
             .host(&host.name)
@@ -37,17 +36,13 @@ impl Connector {
         if !database.is_empty() {
             options = options.database(database);
         }
-        options = options.ssl_mode(match config.tls.as_deref() {
-            None | Some("prefer") => MySqlSslMode::Preferred,
-            Some("disable") => MySqlSslMode::Disabled,
-            Some("require") => MySqlSslMode::Required,
-            Some("verify") => MySqlSslMode::VerifyIdentity,
-            Some(other) => {
-                let reason = format!("`{other}` is none of disable, prefer, require, verify");
-                return Err(url.fault("option tls", reason).into());
-            }
+        options = options.ssl_mode(match config.tls {
+            Tls::Disable => MySqlSslMode::Disabled,
+            Tls::Prefer => MySqlSslMode::Preferred,
+            Tls::Require => MySqlSslMode::Required,
+            Tls::Verify => MySqlSslMode::VerifyIdentity,
         });
-        Ok(Self { options })
+        Self { options }
     }
 
     pub(crate) async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
@@ -94,7 +89,7 @@ pub(crate) async fn look(conn: &mut MySqlConnection) -> Result<Sight, sqlx::Erro
 }
 
 /// Reads `domain-server-sequence`, where there is one domain.
-fn position(text: &str) -> Option<Position> {
+pub(crate) fn position(text: &str) -> Option<Position> {
     let mut parts = text.split('-');
     let domain: u32 = parts.next()?.parse().ok()?;
     let _server: u32 = parts.next()?.parse().ok()?;

@@ -10,8 +10,7 @@ use throng_core::{EngineUrl, url::Host};
 
 use super::{Begin, Identity, Manager};
 use crate::{
-    config::Config,
-    error::Result,
+    config::{Config, Tls},
     fleet::{Position, Sight},
 };
 
@@ -23,7 +22,7 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(url: &EngineUrl, host: &Host, config: &Config) -> Result<Self> {
+    pub(crate) fn new(url: &EngineUrl, host: &Host, config: &Config) -> Self {
         let database = url.path().trim_start_matches('/');
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&host.name)
@@ -39,15 +38,11 @@ impl Connector {
         if !database.is_empty() {
             options = options.database(database);
         }
-        options = options.ssl_mode(match config.tls.as_deref() {
-            None | Some("prefer") => PgSslMode::Prefer,
-            Some("disable") => PgSslMode::Disable,
-            Some("require") => PgSslMode::Require,
-            Some("verify") => PgSslMode::VerifyFull,
-            Some(other) => {
-                let reason = format!("`{other}` is none of disable, prefer, require, verify");
-                return Err(url.fault("option tls", reason).into());
-            }
+        options = options.ssl_mode(match config.tls {
+            Tls::Disable => PgSslMode::Disable,
+            Tls::Prefer => PgSslMode::Prefer,
+            Tls::Require => PgSslMode::Require,
+            Tls::Verify => PgSslMode::VerifyFull,
         });
         if config.pooler {
             // A pooler refuses parameters that it does not keep apart for each client.
@@ -60,7 +55,7 @@ impl Connector {
                 options = options.options([("statement_timeout", limit.to_string())]);
             }
         }
-        Ok(Self { options, is_pooled: config.pooler })
+        Self { options, is_pooled: config.pooler }
     }
 
     pub(crate) fn is_pooled(&self) -> bool {

@@ -49,9 +49,15 @@ impl Connector {
 
 /// Makes the folder and the file if they are missing, turns on write-ahead mode, and gives the
 /// connectors of the writer and the readers.
-pub(crate) async fn open(path: &Path, config: &Config) -> Result<(Connector, Connector)> {
+///
+/// Without `has_foreign_keys` rows may come before those that they refer to.
+pub(crate) async fn open(
+    path: &Path,
+    config: &Config,
+    has_foreign_keys: bool,
+) -> Result<(Connector, Connector)> {
     make_folder(path)?;
-    let writer = Connector { options: options(path, config) };
+    let writer = Connector { options: options(path, config).foreign_keys(has_foreign_keys) };
     let mut conn = match writer.options.connect().await {
         Ok(conn) => conn,
         Err(error) => return Err(explain(path, error)),
@@ -102,7 +108,6 @@ fn options(path: &Path, config: &Config) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
-        .foreign_keys(true)
         .busy_timeout(Duration::from_millis(config.busy_timeout_ms))
         .synchronous(synchronous)
         .statement_cache_capacity(config.statement_cache)

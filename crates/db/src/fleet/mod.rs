@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,6 +35,12 @@ use crate::{
 pub(crate) struct Position {
     pub(crate) timeline: u32,
     pub(crate) at: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:X}", self.timeline, self.at)
+    }
 }
 
 /// What one look at a server told.
@@ -67,6 +73,8 @@ pub(crate) struct Fleet {
     tickets: AtomicU64,
     taken: AsyncMutex<Taken>,
     watchers: Mutex<Vec<AbortHandle>>,
+    /// Every server has been looked at once.
+    is_open: AtomicBool,
     max_lag: Duration,
     replica_wait: Duration,
     pin: Duration,
@@ -146,6 +154,7 @@ impl Fleet {
             tickets: AtomicU64::new(0),
             taken: AsyncMutex::default(),
             watchers: Mutex::default(),
+            is_open: AtomicBool::new(false),
             max_lag: Duration::from_millis(config.max_lag_ms),
             replica_wait: Duration::from_millis(config.replica_wait_ms),
             pin: Duration::from_millis(config.max_lag_ms * 2),
@@ -153,6 +162,7 @@ impl Fleet {
             clock: config.clock.clone(),
         });
         watch::start(&fleet, probes, config).await?;
+        fleet.is_open.store(true, Ordering::Release);
         Ok(fleet)
     }
 
@@ -539,6 +549,10 @@ impl Tried {
 
     pub(crate) fn add(&mut self, at: usize) {
         self.0 |= 1 << (at % 64);
+    }
+
+    pub(crate) fn count(self) -> u32 {
+        self.0.count_ones()
     }
 }
 

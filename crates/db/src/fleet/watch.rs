@@ -214,7 +214,15 @@ impl Watcher {
         // Two that say so: the later timeline was promoted last. One of an earlier timeline is the
         // primary of yesterday, and what it takes would be lost.
         let is_later = sight.position.timeline > latest;
-        if !is_current && !is_later && (current.is_some() || sight.position.timeline < latest) {
+        // Of two that nothing tells apart the URL's first is meant, whichever answered first.
+        let is_first = !fleet.is_open.load(Ordering::Acquire)
+            && sight.position.timeline == latest
+            && current.is_some_and(|(at, _)| self.at < at);
+        if !is_current
+            && !is_later
+            && !is_first
+            && (current.is_some() || sight.position.timeline < latest)
+        {
             if self.told.replace(Trouble::Rival) != Some(Trouble::Rival) {
                 let name = node.name();
                 tracing::error!("database server {name} says it is the primary, but another is");

@@ -2,12 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod classifier;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod copy;
 mod durability;
 #[cfg(feature = "postgres")]
 mod guarantees;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod mariadb;
 mod migrations;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod mistakes;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod pooler;
@@ -16,5 +20,6 @@ mod postgres;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod seaorm;
 #[cfg(feature = "postgres")]
+#[cfg_attr(not(feature = "mysql"), allow(dead_code, reason = "that engine's tests use the rest"))]
 mod servers;
 mod sqlite;

@@ -1,8 +1,9 @@
 //! The MariaDB engine on a real primary with a replica.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, Set};
+use throng_core::EngineUrl;
 use throng_db::{Db, conformance};
 
 use crate::{
@@ -94,4 +95,36 @@ async fn an_entity_that_is_inserted_comes_back_with_its_id() {
     let new = seat::ActiveModel { name: Set("F7".to_owned()), ..Default::default() };
     let seat = new.insert(&db).await.unwrap();
     assert_eq!(seat::Entity::find_by_id(seat.id).one(&db).await.unwrap(), Some(seat));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_replica_that_has_the_most_is_promoted_and_the_other_follows_it() {
+    let Some(mut cluster) = MariaDb::start(2) else { return servers::skip("no MariaDB") };
+    let db = open(&cluster, "").await;
+    let url = EngineUrl::parse(&cluster.url("")).unwrap();
+    let refused = throng_db::promote(&url).await.unwrap_err();
+    let reason = refused.source().unwrap().to_string();
+    assert!(reason.contains("is the primary and answers"), "{reason}");
+
+    // One does not even receive the last write, the other has received it and not applied it.
+    cluster.sql(1, "STOP SLAVE");
+    cluster.pause_replay(2);
+    write(&db, 7).await.unwrap();
+    wait_until("the last write has been received", async || {
+        let position = cluster.sql(0, "SELECT @@gtid_binlog_pos").trim().to_owned();
+        cluster.sql(2, "SHOW SLAVE STATUS\\G").contains(&position)
+    })
+    .await;
+    cluster.kill(0);
+    let promoted = throng_db::promote(&url).await.unwrap();
+    let name = |at: usize| format!("127.0.0.1:{}", cluster.servers[at].port);
+    assert_eq!(promoted.name, name(2), "{promoted:?}");
+    assert_eq!(promoted.followers, [name(1)], "{promoted:?}");
+    wait_until("the site has found it", async || write(&db, 8).await.is_ok()).await;
+    assert_eq!(read(&db.primary()).await.unwrap(), 8);
+    wait_until("the other has what was acknowledged before and after", async || {
+        cluster.sql(1, "SELECT v FROM site.r WHERE id = 1").trim() == "8"
+    })
+    .await;
+    db.close().await;
 }

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::TransactionSession;
 use throng_core::{Clock, Hand, Shutdown};
 use throng_db::{
     Config, Db,

@@ -1,7 +1,7 @@
 //! Behind PgBouncer in transaction mode, where every transaction may run on another connection.
 
 use futures_util::StreamExt;
-use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait, TransactionSession};
+use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait};
 use throng_db::{Db, conformance};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, TransactionSession};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 use throng_db::{Db, Kind, Token, conformance, is_read_only, kind};
 
 use crate::servers::{self, postgres::Postgres};

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait, TransactionSession};
+use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait};
 use throng_db::{Config, Db, Error, Kind, conformance, kind};
 
 pub(crate) async fn open() -> (tempfile::TempDir, Db) {

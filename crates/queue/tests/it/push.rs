@@ -1,6 +1,6 @@
 //! Pushing: with the data or not at all, and what is refused.
 
-use sea_orm::{ConnectionTrait, TransactionSession};
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 #[cfg(feature = "redis")]
 use throng_queue::MIGRATIONS;

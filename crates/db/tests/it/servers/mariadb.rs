@@ -66,6 +66,12 @@ impl MariaDb {
         output(&mut client)
     }
 
+    /// Kills a server, as a crash of the machine would.
+    pub(crate) fn kill(&mut self, at: usize) {
+        signal(self.servers[at].process.id(), "KILL");
+        let _ = self.servers[at].process.wait();
+    }
+
     pub(crate) fn pause_replay(&self, at: usize) {
         self.sql(at, "STOP SLAVE SQL_THREAD");
     }
@@ -123,8 +129,10 @@ impl MariaDb {
 impl Drop for MariaDb {
     fn drop(&mut self) {
         for server in &mut self.servers {
-            signal(server.process.id(), "KILL");
-            let _ = server.process.wait();
+            if matches!(server.process.try_wait(), Ok(None)) {
+                signal(server.process.id(), "KILL");
+                let _ = server.process.wait();
+            }
         }
     }
 }

@@ -1,10 +1,7 @@
 //! Private clusters of real servers, started and stopped by the tests that use them.
 
-#[cfg(feature = "mysql")]
 pub(crate) mod mariadb;
-#[cfg(feature = "postgres")]
 pub(crate) mod pgbouncer;
-#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 
 use std::{

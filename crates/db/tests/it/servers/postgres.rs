@@ -66,6 +66,16 @@ impl Postgres {
         output(psql.args(["-c", sql]))
     }
 
+    /// Runs SQL in the site's database that may fail; gives what the server said.
+    pub(crate) fn sql_in_site(&self, at: usize, sql: &str) -> String {
+        let port = self.servers[at].port.to_string();
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", "site", "-AtXq"]);
+        let done = psql.args(["-c", sql]).output().unwrap();
+        let text = [done.stdout, done.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     pub(crate) fn pause_replay(&self, at: usize) {
         self.sql(at, "SELECT pg_wal_replay_pause()");
     }

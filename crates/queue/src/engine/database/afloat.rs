@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
-    ConnectionTrait, DbErr, QueryResult, TransactionSession,
+    ConnectionTrait, DbErr, QueryResult,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, QueryResult, TransactionSession,
+    ConnectionTrait, DbBackend, DbErr, QueryResult,
     sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType, UpdateStatement},
 };
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, TransactionSession,
+    ConnectionTrait, DbBackend, DbErr,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
 use throng_db::Tx;

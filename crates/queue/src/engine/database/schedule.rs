@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DbErr, TransactionSession,
+    ConnectionTrait, DbErr,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
 

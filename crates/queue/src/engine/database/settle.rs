@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
-    ConnectionTrait, DbErr, TransactionSession,
+    ConnectionTrait, DbErr,
     sea_query::{Expr, ExprTrait, Query, UpdateStatement, Value},
 };
 

@@ -1,7 +1,7 @@
 //! Tending: the tasks of dead workers come back, what has expired or is old goes.
 
 use sea_orm::{
-    ConnectionTrait, DbErr, TransactionSession,
+    ConnectionTrait, DbErr,
     sea_query::{Expr, ExprTrait, Query, UpdateStatement, Value},
 };
 
