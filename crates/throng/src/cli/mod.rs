@@ -4,6 +4,7 @@
 
 mod cache;
 mod config;
+mod db;
 #[cfg(feature = "edge")]
 mod edge;
 mod migrate;
@@ -82,6 +83,7 @@ fn dispatch(app: App, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     match name {
         "cache" => cache::run(&load()?, matches),
         "config" => config::run(matches, load),
+        "db" => db::run(&app, load, matches),
         #[cfg(feature = "edge")]
         "edge" => edge::run(&load()?, matches),
         "migrate" => migrate::run(app, load()?, matches),

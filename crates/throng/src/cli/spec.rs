@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::{cache, task};
+use super::{cache, db, task};
 use crate::{App, start::ROLES};
 
 /// The command line of `app`.
@@ -63,6 +63,7 @@ pub(super) fn of(app: &App) -> Command {
             )),
     );
     command = command.subcommand(cache::spec(name));
+    command = command.subcommand(db::spec(name));
     command = command.subcommand(task::spec(name));
     #[cfg(feature = "edge")]
     {
