@@ -8,7 +8,7 @@
 
 use std::process::ExitCode;
 
-use sea_orm::{ConnectionTrait, TransactionSession};
+use sea_orm::ConnectionTrait;
 use sea_query::{ColumnDef, Order, Query, Table};
 use serde::{Deserialize, Serialize};
 use throng::{

@@ -23,7 +23,6 @@
 //! }
 //!
 //! async fn buy(cx: Ctx, who: Visitor, Path(id): Path<i64>) -> Result<Redirect> {
-//!     use sea_orm::TransactionSession as _;
 //!
 //!     let user = who.require()?; // sends those who are not signed in to the sign-in page
 //!     if id == 13 {

@@ -35,7 +35,6 @@ use crate::{Ctx, ErrorKind, Result, Site, ctx::seen};
 ///
 /// # fn app() -> throng::App { throng::App::new("shop").task::<MailTicket>() }
 /// async fn buy(cx: Ctx) -> Result {
-///     use sea_orm::TransactionSession as _;
 ///
 ///     let tx = cx.db.begin().await?;
 ///     // … the order is written with `&tx` …

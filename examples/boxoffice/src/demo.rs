@@ -1,7 +1,7 @@
 //! What an empty site shows outside of production: events of the coming months, people and talk.
 
 use jiff::{ToSpan, civil::Date};
-use sea_orm::{EntityTrait, TransactionSession};
+use sea_orm::EntityTrait;
 use throng::{Ctx, Result, config::Env};
 
 use crate::{

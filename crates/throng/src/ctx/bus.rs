@@ -4,12 +4,12 @@
 use std::ops::Deref;
 
 use serde::Serialize;
-use serde_json::Value;
 use throng_db::{
-    Tx,
+    Db, Tx,
     outbox::{self, Delivery, Entry},
 };
 
+use super::seen;
 use crate::Result;
 
 /// The bus as a context offers it. Everything else is the room's own [`throng_bus::Bus`], to which
@@ -17,7 +17,6 @@ use crate::Result;
 ///
 /// ```
 /// # async fn buy(cx: throng::Ctx) -> throng::Result {
-/// # use sea_orm::TransactionSession as _;
 /// let tx = cx.db.begin().await?;
 /// // … a seat is taken with `&tx` …
 /// cx.bus.publish_in(&tx, "show.7", &12).await?; // whoever watches show 7 hears of seat 12
@@ -26,17 +25,25 @@ use crate::Result;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Bus(pub(crate) throng_bus::Bus);
+pub struct Bus {
+    pub(crate) room: throng_bus::Bus,
+    /// What whoever publishes has seen of it travels with a message.
+    pub(crate) db: Db,
+}
 
 impl Bus {
     /// Sends `value`, as JSON, to everyone in `group` now. At most once: who is not listening, or
     /// does not keep up, misses it.
     ///
+    /// Where the database has replicas, an object gets one field more, `throng_seen`: with it
+    /// [`Ctx::on_message`](crate::Ctx::on_message) reads what the sender has written, on any server.
+    ///
     /// # Errors
     /// When `value` is not JSON, the group's name is wrong, or the engine does not answer.
     pub async fn publish(&self, group: &str, value: &impl Serialize) -> Result {
         // Who missed it is counted by the room; a sender that must know uses `group_send`.
-        let _ = self.0.group_send(group, serde_json::to_vec(value)?).await?;
+        let message = seen::seal(&self.db, serde_json::to_value(value)?).await;
+        let _ = self.room.group_send(group, message.to_string()).await?;
         Ok(())
     }
 
@@ -61,7 +68,8 @@ impl Bus {
             tracing::error!(kind, "dropping an outbox entry of unknown kind `{kind}`");
             return Ok(());
         }
-        match self.0.group_send(&key, Value::to_string(&payload)).await {
+        let message = seen::seal(&seen::of_now(&self.db).await, payload).await;
+        match self.room.group_send(&key, message.to_string()).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == throng_bus::Kind::Retry => Err(error.into()),
             Err(error) => {
@@ -76,7 +84,7 @@ impl Deref for Bus {
     type Target = throng_bus::Bus;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.room
     }
 }
 

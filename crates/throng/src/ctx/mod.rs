@@ -73,6 +73,35 @@ impl Ctx {
         self.site.0.assets.url(name)
     }
 
+    /// Deletes what the cache keeps under `key` for everyone, after what it was made from was
+    /// changed. Whoever makes it again with [`Ctx::for_load`] sees the change, on whatever server
+    /// they read; without that, a visitor whose replica is late would put the old page back.
+    ///
+    /// # Errors
+    /// When the cache does not answer.
+    pub async fn expire(&self, key: &str) -> Result {
+        seen::raise(self, key).await?;
+        self.cache.delete(key).await?;
+        Ok(())
+    }
+
+    /// A context for making what the cache keeps under `key`: its database shows at least what was
+    /// written before the last [`Ctx::expire`].
+    ///
+    /// # Errors
+    /// When the cache does not answer.
+    pub async fn for_load(&self, key: &str) -> Result<Self> {
+        Ok(self.site.ctx_with(seen::of_load(self, key).await?))
+    }
+
+    /// A context for working on a message of the bus: its database shows at least what whoever
+    /// [published](Bus::publish) it had written. A message that is no JSON object cannot say so, and
+    /// is worked on with the primary.
+    #[must_use]
+    pub fn on_message(&self, message: &[u8]) -> Self {
+        self.site.ctx_with(seen::of_message(&self.site.0.db, message))
+    }
+
     /// What `App::provide` was given.
     ///
     /// # Errors
@@ -108,7 +137,7 @@ pub(crate) struct Started {
     pub(crate) db: Db,
     pub(crate) cache: Cache,
     pub(crate) queue: throng_queue::Queue,
-    pub(crate) bus: Bus,
+    pub(crate) bus: throng_bus::Bus,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) assets: Assets,
@@ -133,9 +162,9 @@ impl Site {
         let Started { cache, queue, bus, clock, ids, .. } = &*self.0;
         Ctx {
             queue: Queue { room: queue.clone(), db: db.clone() },
+            bus: Bus { room: bus.clone(), db: db.clone() },
             db,
             cache: cache.keep(),
-            bus: bus.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             site: self.clone(),
@@ -163,6 +192,6 @@ impl FromRequestParts<Site> for Ctx {
 
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Infallible> {
         let memory = parts.extensions.get::<Arc<Memory>>();
-        Ok(memory.map_or_else(|| site.ctx(), |memory| memory.ctx(site, &parts.headers)))
+        Ok(memory.map_or_else(|| site.ctx(), |memory| memory.ctx(site)))
     }
 }

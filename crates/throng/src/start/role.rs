@@ -7,7 +7,7 @@ use throng_db::outbox::{Delivery, Relay};
 use throng_queue::{Worker, WorkerConfig};
 
 use super::Works;
-use crate::{Result, task, web};
+use crate::{Bus, Result, task, web};
 
 /// A part of the site that can run in a process of its own: `boxoffice worker`.
 pub struct Role {
@@ -90,7 +90,8 @@ impl Works {
     /// Hands on what transactions left in the outbox.
     pub(crate) fn relay(&self) -> Relay<impl FnMut(Delivery) -> Delivering + Send + use<>> {
         let site = self.door.site();
-        let (bus, queue) = (site.0.bus.clone(), site.0.queue.clone());
+        let queue = site.0.queue.clone();
+        let bus = Bus { room: site.0.bus.clone(), db: site.0.db.clone() };
         Relay::new(site.0.db.clone(), move |delivery| -> Delivering {
             let (bus, queue) = (bus.clone(), queue.clone());
             Box::pin(async move {

@@ -7,14 +7,14 @@ use throng_core::{Clock, EngineUrl, Ids};
 use throng_db::{Db, Migration};
 
 use super::{Migrate, StartError};
-use crate::{Bus, Config};
+use crate::Config;
 
 /// The open rooms.
 pub(crate) struct Rooms {
     pub(crate) db: Db,
     pub(crate) cache: Cache,
     pub(crate) queue: throng_queue::Queue,
-    pub(crate) bus: Bus,
+    pub(crate) bus: throng_bus::Bus,
 }
 
 impl Rooms {
@@ -28,7 +28,7 @@ impl Rooms {
         let queue = queue.map_err(|error| of_room("queue.url", error))?;
         let options = throng_bus::Config { clock: clock.clone(), ..Default::default() };
         let bus = options.open(&config.bus.reveal()).await;
-        let bus = Bus(bus.map_err(|error| of_room("bus.url", error))?);
+        let bus = bus.map_err(|error| of_room("bus.url", error))?;
         Ok(Self { db, cache, queue, bus })
     }
 

@@ -30,6 +30,15 @@ pub(crate) struct Door {
     ids: RequestIds,
 }
 
+/// An answer, and what the log says about it.
+struct Page {
+    /// The template of the route that was taken.
+    route: String,
+    /// Where the database's statements went and why; empty where there is one place only.
+    routes: String,
+    response: Response,
+}
+
 /// What the site's author decided about all pages.
 pub(crate) struct Rules {
     pub(crate) look: Option<Box<Look>>,
@@ -64,11 +73,12 @@ impl Door {
         let started = self.site.0.clock.elapsed();
         let id = self.ids.next();
         let method = request.method().clone();
-        let (route, response) = match self.file(&request) {
-            Some(response) => (assets::PREFIX.to_owned(), response),
+        let Page { route, routes, mut response } = match self.file(&request) {
+            Some(response) => {
+                Page { route: assets::PREFIX.to_owned(), routes: String::new(), response }
+            }
             None => self.page(&id, request).await,
         };
-        let mut response = response;
         if method == Method::HEAD {
             response = body::without_body(response);
         }
@@ -84,7 +94,8 @@ impl Door {
         let (status, bytes) = (response.status(), response.body().size_hint().exact());
         metrics::answered(status, took);
         if self.site.0.config.log.requests {
-            Line { id: &id, method: &method, route: &route, status, took, bytes }.write();
+            let (id, method, route) = (&id, &method, &route);
+            Line { id, method, route, routes: &routes, status, took, bytes }.write();
         }
         response
     }
@@ -96,30 +107,32 @@ impl Door {
         self.site.0.assets.answer(request.uri().path(), request.headers())
     }
 
-    /// Everything that is not a file: the template of the route that was taken, and the answer.
-    async fn page(&self, id: &str, mut request: Request<Body>) -> (String, Response) {
-        let memory = Memory::new();
+    /// Everything that is not a file.
+    async fn page(&self, id: &str, mut request: Request<Body>) -> Page {
+        let brought = seen::brought(&self.site, request.headers()).await;
+        let memory = Memory::new(brought);
+        let headers = match seen::is_embedded(&self.site.0.db) {
+            true => HeaderMap::new(),
+            false => request.headers().clone(),
+        };
         let route = Route::default();
         request.extensions_mut().insert(Arc::clone(&memory));
         request.extensions_mut().insert(route.clone());
         let asked = Asked::of(&request);
-        let seen_before = match seen::is_embedded(&self.site.0.db) {
-            true => None,
-            false => seen::token(&self.site, request.headers()),
-        };
-
         let response = match self.check(request).await {
             Ok(request) => self.handle(id, &route, request).await,
             Err(refusal) => refusal.into_response(),
         };
         let mut response = self.explain(id, &route, &asked, response).await;
         memory.write(&self.site, response.headers_mut());
+        let mut routes = String::new();
         if let Some(db) = memory.db().filter(|db| !seen::is_embedded(db)) {
-            if let Some(cookie) = seen::cookie(&self.site, db, seen_before).await {
+            if let Some(cookie) = seen::leave(&self.site, db, &headers, brought).await {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
+            routes = db.routes();
             if !self.site.config().is_production()
-                && let Ok(routes) = HeaderValue::try_from(db.routes())
+                && let Ok(routes) = HeaderValue::try_from(&routes)
             {
                 response.headers_mut().insert(DB_ROUTE, routes);
             }
@@ -131,7 +144,7 @@ impl Door {
             let shutdown = self.site.0.shutdown.clone();
             response = response.map(|body| body::until(body, shutdown));
         }
-        (route.template().to_owned(), response)
+        Page { route: route.template().to_owned(), routes, response }
     }
 
     /// Limits the body, and refuses what a visitor did not send on purpose.

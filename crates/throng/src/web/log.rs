@@ -58,6 +58,8 @@ pub(crate) struct Line<'a> {
     pub(crate) id: &'a str,
     pub(crate) method: &'a Method,
     pub(crate) route: &'a str,
+    /// Where the database's statements went and why: `replica fresh 3, primary wrote 1`.
+    pub(crate) routes: &'a str,
     pub(crate) status: StatusCode,
     pub(crate) took: Duration,
     /// Unknown for answers that are streamed.
@@ -70,7 +72,15 @@ impl Line<'_> {
         let (status, ms) = (self.status.as_u16(), self.took.as_micros() as f64 / 1000.0);
         tracing::info!(
             target: "throng::request",
-            { request.id = id, method = method.as_str(), route, status, ms, bytes = self.bytes },
+            {
+                request.id = id,
+                method = method.as_str(),
+                route,
+                status,
+                ms,
+                bytes = self.bytes,
+                db.routes = (!self.routes.is_empty()).then_some(self.routes)
+            },
             "{method} {route} {status}"
         );
     }

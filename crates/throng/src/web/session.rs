@@ -14,7 +14,10 @@ use throng_core::sign::session;
 use throng_db::Db;
 
 use super::{cookies, cookies::Cookie, csrf};
-use crate::{Ctx, Result, Site, ctx::seen};
+use crate::{
+    Ctx, Result, Site,
+    ctx::{seen, seen::Brought},
+};
 
 /// Finds the stored password (or another text that changes with it) of a user id; `None` when there
 /// is no such user any more.
@@ -28,6 +31,8 @@ pub(crate) struct Memory {
     state: Mutex<State>,
     /// One handle for the whole request, which learns what the visitor sees.
     db: OnceLock<Db>,
+    /// What the visitor had seen before.
+    brought: Brought,
 }
 
 #[derive(Default)]
@@ -47,13 +52,13 @@ enum Csrf {
 }
 
 impl Memory {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), db: OnceLock::new() })
+    pub(crate) fn new(brought: Brought) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), db: OnceLock::new(), brought })
     }
 
     /// A context for this request.
-    pub(crate) fn ctx(&self, site: &Site, headers: &HeaderMap) -> Ctx {
-        site.ctx_with(self.db.get_or_init(|| seen::of_visitor(site, headers)).clone())
+    pub(crate) fn ctx(&self, site: &Site) -> Ctx {
+        site.ctx_with(self.db.get_or_init(|| seen::of_visitor(site, self.brought)).clone())
     }
 
     /// The database that the request worked with, if it asked for one.

@@ -6,6 +6,9 @@
 mod assets;
 mod cache;
 mod cli;
+#[path = "../../../db/tests/it/servers/mod.rs"]
+#[expect(dead_code, reason = "the database's own tests use the rest")]
+mod clusters;
 mod config;
 mod csrf;
 #[cfg(feature = "edge")]
@@ -14,6 +17,7 @@ mod errors;
 mod limits;
 mod pages;
 mod process;
+mod seen;
 #[path = "../../../cache/tests/it/servers.rs"]
 #[expect(dead_code, reason = "the cache's own tests do more to their servers")]
 mod servers;

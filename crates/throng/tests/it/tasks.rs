@@ -24,8 +24,6 @@ async fn what_a_page_pushes_runs_when_the_test_says_so() {
 
 #[tokio::test]
 async fn a_transaction_takes_its_tasks_and_messages_with_it() {
-    use sea_orm::TransactionSession as _;
-
     let site = testing::boot(app()).await;
     let cx = site.ctx();
     let mut heard = cx.bus.subscribe("show.7").await.unwrap();

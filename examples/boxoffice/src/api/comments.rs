@@ -1,6 +1,5 @@
 //! The discussion of an event.
 
-use sea_orm::TransactionSession;
 use throng::{
     Result,
     web::{Json, Path, Query, StatusCode},

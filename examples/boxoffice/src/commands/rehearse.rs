@@ -1,6 +1,5 @@
 //! `boxoffice rehearse EVENT`: a crowd of made-up buyers, to see how a sale goes before it opens.
 
-use sea_orm::TransactionSession;
 use serde::Serialize;
 use throng::{Command, Ctx, Error, Result, config::Env};
 use tokio::task::JoinSet;

@@ -1,7 +1,6 @@
 //! Comments and reports of them.
 
 use maud::Markup;
-use sea_orm::TransactionSession;
 use serde::Deserialize;
 use throng::{
     Error, Result,

@@ -209,11 +209,17 @@ struct Shown {
 
 async fn shown(cx: &Ctx, id: i64, today: &str) -> Result<Shown> {
     let (mine, today) = (cx.clone(), today.to_owned());
-    Ok(cx.cache.fetch(&key(id), life(), move || draw(mine, id, today)).await?)
+    // Everyone gets what one visitor draws, so he must not read where the last change is missing.
+    let load = async move || draw(mine.for_load(&key(id)).await?, id, today).await;
+    Ok(cx.cache.fetch(&key(id), life(), load).await?)
 }
 
 /// Draws an event's page anew, after something on it was written. Seats are not part of it.
 pub(crate) async fn changed(cx: &Ctx, id: i64) {
+    // Whoever draws it later, and anywhere, sees what was written.
+    if let Err(error) = cx.expire(&key(id)).await {
+        tracing::warn!(%error, "cannot forget the page of event {id}");
+    }
     let page = draw(cx.clone(), id, today(&cx.clock));
     kept::renew(cx, &key(id), life(), page).await;
 }

@@ -1,6 +1,5 @@
 //! Following people and organisers.
 
-use sea_orm::TransactionSession;
 use throng::{
     Error, Result,
     web::{Path, Response},

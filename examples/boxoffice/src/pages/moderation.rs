@@ -1,7 +1,6 @@
 //! What moderators see and decide.
 
 use maud::Markup;
-use sea_orm::TransactionSession;
 use serde::Deserialize;
 use throng::{
     Error, Result,

@@ -1,7 +1,6 @@
 //! An organiser's own pages.
 
 use maud::Markup;
-use sea_orm::TransactionSession;
 use serde::Deserialize;
 use throng::{
     Result,

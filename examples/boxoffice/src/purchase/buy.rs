@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, IntoActiveModel, SqlErr, TransactionSession};
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, IntoActiveModel, SqlErr};
 
 use super::{Charge, Desk, Payment, PaymentError, Receipt, number};
 use crate::{

@@ -1,6 +1,5 @@
 //! Counts what pages show, so that no page ever counts.
 
-use sea_orm::TransactionSession;
 use serde::{Deserialize, Serialize};
 use throng::{Ctx, Result, Task};
 

@@ -6,7 +6,7 @@ use boxoffice::{
     models::{Event, Organiser, Stamp, User, events, events::Form, organisers, users},
     purchase::{Desk, Want},
 };
-use sea_orm::{EntityTrait, IntoActiveModel, TransactionSession};
+use sea_orm::{EntityTrait, IntoActiveModel};
 use throng::{Ctx, testing};
 
 pub(crate) struct House {

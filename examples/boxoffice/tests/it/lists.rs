@@ -1,5 +1,6 @@
 //! Lists: browsing, searching, discussions, follows and timelines, page by page.
 
+use crate::house::House;
 use boxoffice::models::{
     Comment, Cursor, Event, Page, Target, comments, counters,
     counters::Counted,
@@ -9,9 +10,6 @@ use boxoffice::models::{
     timeline::Entry,
     users,
 };
-use sea_orm::TransactionSession;
-
-use crate::house::House;
 
 const TODAY: &str = "2026-01-01";
 

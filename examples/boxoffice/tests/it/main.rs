@@ -9,6 +9,9 @@ mod accounts;
 mod api;
 mod browser;
 mod cache;
+#[path = "../../../../crates/db/tests/it/servers/mod.rs"]
+#[expect(dead_code, reason = "the database's own tests use the rest")]
+mod clusters;
 mod house;
 mod import;
 mod journeys;
@@ -21,6 +24,7 @@ mod pages;
 mod plans;
 mod purchase;
 mod race;
+mod replicas;
 mod seed;
 #[path = "../../../../crates/cache/tests/it/servers.rs"]
 #[expect(dead_code, reason = "the cache's own tests do more to their servers")]

@@ -12,7 +12,7 @@ use boxoffice::{
     },
 };
 use proptest::prelude::*;
-use sea_orm::{EntityTrait, PaginatorTrait, TransactionSession};
+use sea_orm::{EntityTrait, PaginatorTrait};
 
 use crate::house::{House, want};
 

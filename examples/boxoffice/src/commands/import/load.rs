@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, TransactionSession};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use serde::Serialize;
 use throng::{Ctx, Error, Result, db::Tx};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};

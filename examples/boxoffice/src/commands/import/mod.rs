@@ -6,7 +6,6 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sea_orm::TransactionSession;
 use serde::Serialize;
 use throng::{Command, Ctx, Error, Result};
 use tokio::io::{AsyncRead, BufReader};

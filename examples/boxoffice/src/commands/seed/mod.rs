@@ -2,7 +2,6 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::civil::Date;
-use sea_orm::TransactionSession;
 use throng::{Command, Ctx, Error, Result, db::Db};
 
 use crate::{
