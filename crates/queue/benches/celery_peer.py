@@ -39,7 +39,10 @@ notes = os.path.join(tempfile.gettempdir(), queue)
 def waiting():
     """How many tasks stand in the queue."""
     with app.connection_for_read() as connection:
-        return connection.default_channel.queue_declare(queue, passive=True).message_count
+        try:
+            return connection.default_channel.queue_declare(queue, passive=True).message_count
+        except connection.channel_errors:
+            return 0  # on Redis an empty queue is none
 
 
 def push(count):
