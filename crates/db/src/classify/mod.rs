@@ -4,6 +4,7 @@
 //! holds no word that writes or locks, and calls only functions that are known to have no side
 //! effect. The verdict is kept by the hash of the text, so a statement is scanned once.
 
+mod calls;
 mod scan;
 mod words;
 

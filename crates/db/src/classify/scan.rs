@@ -1,7 +1,7 @@
 //! The scan of one statement: words, quotes, comments and parentheses, nothing more.
 
 use super::{
-    Dialect, Reason, Verdict,
+    Dialect, Reason, Verdict, calls,
     words::{self, Start},
 };
 
@@ -63,7 +63,7 @@ fn scan(dialect: Dialect, sql: &str) -> Result<(), Reason> {
                 let is_name = in_names && depth == 0;
                 match last {
                     Token::Word(word) if words::sets_by_call(word) => return Err(Reason::Session),
-                    Token::Word(word) if !is_name && !words::may_precede_paren(dialect, word) => {
+                    Token::Word(word) if !is_name && !calls::may_precede_paren(dialect, word) => {
                         return Err(Reason::Calls);
                     }
                     Token::Name if !is_name => return Err(Reason::Calls),
