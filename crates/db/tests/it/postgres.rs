@@ -321,7 +321,7 @@ async fn what_stands_in_the_way_of_connecting_is_named() {
     check(format!("postgres://nobody:hunter2@127.0.0.1:{port}/site"), "does not exist").await;
     check(format!("postgres://postgres@127.0.0.1:{port}/nothing"), "does not exist").await;
     check(format!("postgres://postgres@127.0.0.1:{port}"), "must name a database").await;
-    check(format!("postgres://postgres@127.0.0.1:{port}/site?tls=maybe"), "none of").await;
+    check(format!("postgres://postgres@127.0.0.1:{port}/site?tls=maybe"), "`disable`").await;
     check("postgres:///site".into(), "needs a host").await;
 
     // A server of another cluster, which is a primary too, is left alone.
