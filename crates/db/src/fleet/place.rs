@@ -73,6 +73,7 @@ impl Fleet {
     ) -> Result<Placed, DbErr> {
         let mut want = session.want(self);
         let mut why;
+        let mut is_settled = false;
         loop {
             why = match want {
                 Want::Primary(why) => why,
@@ -84,16 +85,16 @@ impl Fleet {
             };
             // Who has read from a replica does not simply go on at the primary, which may show less
             // for a moment; any replica that is past where the primary is now shows him as much.
-            if want != Want::Refresh && session.seen().is_none() {
+            let comes_from_replica = session.seen().is_some()
+                || (session.is_shown() && want == Want::Primary(Why::Wrote));
+            if is_settled || (want != Want::Refresh && !comes_from_replica) {
                 break;
             }
+            is_settled = true;
             let began = Instant::now();
             let Ok(position) = self.take_position().await else { break };
             session.settle(self, position, began);
             want = session.want(self);
-            if want == Want::Refresh {
-                break;
-            }
         }
         self.lease_fallback(session, floor_of(want), why, tried).await
     }

@@ -146,6 +146,36 @@ async fn a_replica_that_starts_again_with_less_takes_nobody_back_in_time() {
     assert_eq!(read(&next).await.unwrap(), 7, "in the next request: {}", next.routes());
 }
 
+/// While a commit waits for a synchronous standby, replicas show it and the primary does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_has_seen_a_commit_on_a_replica_does_not_miss_it_on_the_primary() {
+    let Some(cluster) = Postgres::start(1) else { return servers::skip("no PostgreSQL") };
+    let db = open(&cluster, "?max_lag=5m&replica_wait=10s").await;
+    cluster.set(0, "synchronous_standby_names", "nobody");
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { write(&db, 9).await }
+    });
+    wait_until("the replica shows it", async || read(&db.visitor(None)).await.unwrap() == 9).await;
+    assert_eq!(read(&db.primary()).await.unwrap(), 0, "the primary does not");
+    let write_another = async |db: &Db, id: u32| {
+        let tx = db.begin().await.unwrap();
+        tx.execute_unprepared("SET LOCAL synchronous_commit = local").await.unwrap();
+        tx.execute_unprepared(&format!("INSERT INTO r VALUES ({id}, 0)")).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let visitor = db.visitor(None);
+    assert_eq!(read(&visitor).await.unwrap(), 9);
+    let token = visitor.token().await;
+    write_another(&visitor, 2).await;
+    assert_eq!(read(&visitor).await.unwrap(), 9, "within the request: {}", visitor.routes());
+    let next = db.visitor(token);
+    write_another(&next, 3).await;
+    assert_eq!(read(&next).await.unwrap(), 9, "in the next request: {}", next.routes());
+    cluster.set(0, "synchronous_standby_names", "");
+    waiting.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_token_that_is_not_ours_leads_to_the_primary() {
     let Some(cluster) = Postgres::start(1) else { return servers::skip("no PostgreSQL") };
