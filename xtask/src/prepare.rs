@@ -119,6 +119,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("pgbouncer", "pgbouncer"),
     ("ps", "procps"),
     ("redis-server", "redis-server"),
+    ("wrk", "wrk"),
 ];
 
 #[cfg(test)]

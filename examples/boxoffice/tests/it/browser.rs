@@ -10,46 +10,71 @@ use std::{
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::house::boxoffice;
 
 #[tokio::test]
 async fn a_visitor_signs_up_buys_a_ticket_and_finds_the_order_number_in_the_pdf() {
-    let Ok(driver) = std::env::var("THRONG_TEST_CHROMEDRIVER") else {
-        println!("skip: THRONG_TEST_CHROMEDRIVER names no chromedriver");
-        return;
-    };
-    let Ok(chromium) = std::env::var("THRONG_TEST_CHROMIUM") else {
-        println!("skip: THRONG_TEST_CHROMIUM names no browser");
-        return;
-    };
-    if Command::new("pdftotext").arg("-v").stderr(Stdio::null()).status().await.is_err() {
-        println!("skip: there is no pdftotext to read the ticket with");
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let site = free_port();
-    let _site = boxoffice(folder.path())
-        .env("THRONG_WEB_LISTEN", format!("127.0.0.1:{site}"))
-        .spawn()
-        .unwrap();
-    let port = free_port();
-    let _driver = Command::new(driver)
-        .arg(format!("--port={port}"))
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    answers(site).await;
-    answers(port).await;
-    let browser = open(port, &chromium, folder.path()).await;
-    let outcome = tokio::time::timeout(PATIENCE, buy(&browser, site, folder.path())).await;
-    browser.close().await.unwrap();
+    let Some(stage) = Stage::set("").await else { return };
+    let outcome = tokio::time::timeout(PATIENCE, buy(&stage.browser, stage.port, stage.folder()));
+    let outcome = outcome.await;
+    stage.browser.close().await.unwrap();
     outcome.expect("the visit takes too long");
 }
 
-async fn buy(browser: &Client, site: u16, folder: &Path) {
+/// The real program with demo data, and a browser before it.
+pub(crate) struct Stage {
+    pub(crate) browser: Client,
+    /// Where the site listens.
+    pub(crate) port: u16,
+    folder: tempfile::TempDir,
+    _site: Child,
+    _driver: Child,
+}
+
+impl Stage {
+    /// A site with this `throng.toml`; none, told aloud, without the programs that it takes.
+    pub(crate) async fn set(config: &str) -> Option<Self> {
+        let Ok(driver) = std::env::var("THRONG_TEST_CHROMEDRIVER") else {
+            println!("skip: THRONG_TEST_CHROMEDRIVER names no chromedriver");
+            return None;
+        };
+        let Ok(chromium) = std::env::var("THRONG_TEST_CHROMIUM") else {
+            println!("skip: THRONG_TEST_CHROMIUM names no browser");
+            return None;
+        };
+        if Command::new("pdftotext").arg("-v").stderr(Stdio::null()).status().await.is_err() {
+            println!("skip: there is no pdftotext to read the ticket with");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("throng.toml"), config).unwrap();
+        let site = free_port();
+        let running = boxoffice(folder.path())
+            .env("THRONG_WEB_LISTEN", format!("127.0.0.1:{site}"))
+            .spawn()
+            .unwrap();
+        let port = free_port();
+        let driver = Command::new(driver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        answers(site).await;
+        answers(port).await;
+        let browser = open(port, &chromium, folder.path()).await;
+        Some(Self { browser, port: site, folder, _site: running, _driver: driver })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Signs up as Ada, buys the first ticket that is on sale, and reads the order number in its PDF.
+pub(crate) async fn buy(browser: &Client, site: u16, folder: &Path) {
     let base = format!("http://127.0.0.1:{site}");
     browser.goto(&format!("{base}/sign-up?next=/events")).await.unwrap();
     for (name, value) in [
@@ -114,11 +139,11 @@ async fn field(browser: &Client, name: &str) -> fantoccini::elements::Element {
     wait(browser, &format!("#f-{name}")).await
 }
 
-async fn press(browser: &Client, button: &str) {
+pub(crate) async fn press(browser: &Client, button: &str) {
     wait(browser, button).await.click().await.unwrap();
 }
 
-async fn wait(browser: &Client, selector: &str) -> fantoccini::elements::Element {
+pub(crate) async fn wait(browser: &Client, selector: &str) -> fantoccini::elements::Element {
     let found = browser.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await;
     found.unwrap_or_else(|error| panic!("no {selector} on the page: {error}"))
 }

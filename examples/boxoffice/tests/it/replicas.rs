@@ -3,6 +3,7 @@
 
 use std::{
     path::Path,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,8 +13,10 @@ use std::{
 
 use boxoffice::models::{Event, events::Form};
 use throng::testing::{Boot, Browser};
+use tokio::process::Command;
 
 use crate::{
+    browser::{Stage, buy, press, wait},
     clusters::{self, postgres::Postgres},
     house::{House, boxoffice},
     visit::sign_up,
@@ -130,32 +133,85 @@ impl Seen {
     }
 }
 
-/// Pauses one replica, freezes the other, kills and restarts it.
-fn play(cluster: &Postgres, seen: &Seen) {
+/// Pauses one replica, freezes the other, kills and restarts it. Takes some three seconds.
+fn trouble(cluster: &Postgres) {
     let wait = |ms| std::thread::sleep(Duration::from_millis(ms));
+    cluster.pause_replay(1);
+    wait(700);
+    cluster.freeze(2);
+    wait(700);
+    cluster.resume_replay(1);
+    wait(400);
+    cluster.thaw(2);
+    wait(300);
+    cluster.kill(2);
+    wait(500);
+    cluster.restart(2);
+    wait(500);
+}
+
+/// Troubles the replicas until the visitors have seen enough.
+fn play(cluster: &Postgres, seen: &Seen) {
     let enough = || {
         let comments = seen.comments.load(Ordering::Relaxed);
         comments > if is_long() { 20_000 } else { 100 }
     };
     let end = Instant::now() + if is_long() { LONG } else { SHORT };
     loop {
-        cluster.pause_replay(1);
-        wait(700);
-        cluster.freeze(2);
-        wait(700);
-        cluster.resume_replay(1);
-        wait(400);
-        cluster.thaw(2);
-        wait(300);
-        cluster.kill(2);
-        wait(500);
-        cluster.restart(2);
-        wait(500);
+        trouble(cluster);
         let is_dead = seen.failed.load(Ordering::Relaxed) > 100;
         if Instant::now() > end || enough() || is_dead {
             return;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_browser_shows_its_own_comments_and_tickets_while_replicas_fail_under_load() {
+    let Some(cluster) = Postgres::start(2) else { return clusters::skip("`initdb` is missing") };
+    if Command::new("wrk").arg("-v").stdout(Stdio::null()).status().await.is_err() {
+        return clusters::skip("`wrk` is missing");
+    }
+    let cluster = Arc::new(cluster);
+    let url = cluster.url("?max_lag=2s");
+    let Some(stage) = Stage::set(&format!("[database]\nurl = \"{url}\"\n")).await else { return };
+    let list = format!("http://127.0.0.1:{}/events", stage.port);
+    let mut load = Command::new("wrk");
+    load.args(["-t1", "-c8", "-d600s"]).arg(&list).stdout(Stdio::null()).kill_on_drop(true);
+    let _load = load.spawn().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let storm = tokio::task::spawn_blocking({
+        let (cluster, stop) = (cluster.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                trouble(&cluster);
+            }
+        }
+    });
+    let browser = &stage.browser;
+    let visit = async {
+        buy(browser, stage.port, stage.folder()).await;
+        browser.goto(&list).await.unwrap();
+        let first = wait(browser, ".line h3 a").await.attr("href").await.unwrap().unwrap();
+        let event = format!("http://127.0.0.1:{}{first}", stage.port);
+        for round in 0..if is_long() { 200 } else { 5 } {
+            let words = format!("round {round}, and the replicas are away");
+            browser.goto(&event).await.unwrap();
+            wait(browser, "#f-body").await.send_keys(&words).await.unwrap();
+            press(browser, "form[action$=comments] button").await;
+            wait(browser, ".note.good").await;
+            // As the server drew it: the open page would be told of what is missing.
+            let script = "const done = arguments[arguments.length - 1];
+                fetch(arguments[0]).then(answer => answer.text()).then(done);";
+            let page = browser.execute_async(script, vec![event.clone().into()]).await.unwrap();
+            assert!(page.as_str().unwrap().contains(&words), "missed: {words}");
+        }
+    };
+    let outcome = tokio::time::timeout(LONG, visit).await;
+    stop.store(true, Ordering::Relaxed);
+    storm.await.unwrap();
+    stage.browser.clone().close().await.unwrap();
+    outcome.expect("the visit takes too long");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
