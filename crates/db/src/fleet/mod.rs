@@ -60,7 +60,7 @@ pub(crate) struct Fleet {
     nodes: Vec<Arc<Node>>,
     /// Index of the primary, [`NOBODY`] while there is none.
     primary: AtomicUsize,
-    /// The cluster's number, from the first server that told one.
+    /// The cluster's number, from the first server of the URL that answered when we opened.
     cluster: AtomicU64,
     /// The latest timeline that a primary has shown. One of an earlier timeline is not followed.
     timeline: AtomicU32,
@@ -254,6 +254,10 @@ impl Fleet {
             tracing::warn!(db.node = %self.nodes[at].name(), "lost database server {}", self.nodes[at].name());
         }
         self.demote(at);
+    }
+
+    fn watch_by(&self, watcher: AbortHandle) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher);
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {

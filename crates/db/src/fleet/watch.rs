@@ -35,13 +35,15 @@ enum Trouble {
     Rival,
 }
 
-/// Starts the watchers and waits for the first word from each.
+/// Starts the watchers and waits for the first word from each. The server that the URL names first
+/// says which cluster it is, or the next that answers: else a stranger that is quick could.
 pub(super) async fn start(
     fleet: &Arc<Fleet>,
     probes: Vec<Connector>,
     config: &Config,
 ) -> Result<(), sqlx::Error> {
     let (first, mut words) = mpsc::channel(probes.len().max(1));
+    let mut worst = None;
     for (at, probe) in probes.into_iter().enumerate() {
         let watcher = Watcher {
             fleet: Arc::downgrade(fleet),
@@ -55,11 +57,14 @@ pub(super) async fn start(
             told: None,
         };
         let task = tokio::spawn(watcher.run(first.clone()));
-        let mut watchers = fleet.watchers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        watchers.push(task.abort_handle());
+        fleet.watch_by(task.abort_handle());
+        if fleet.cluster() == 0
+            && let Some(Err(error)) = words.recv().await
+        {
+            worst = Some(error);
+        }
     }
     drop(first);
-    let mut worst = None;
     while let Some(word) = words.recv().await {
         if let Err(error) = word {
             worst = Some(error);
@@ -137,7 +142,7 @@ impl Watcher {
         let first =
             fleet.cluster.compare_exchange(unset, cluster, Ordering::AcqRel, Ordering::Acquire);
         if first.is_err_and(|known| known != cluster) {
-            let reason = "the server is of another cluster than the others";
+            let reason = "the server is of another cluster than the first that answered";
             return Err(sqlx::Error::Configuration(reason.into()));
         }
         self.conn = Some(conn);
