@@ -1,70 +1,201 @@
-//! Pushes that arrive while another is under way gather and share the next.
+//! Pushes that arrive while others are under way gather and share the next commit.
 //!
 //! A durable commit costs a wait for the disk and a request a trip over the network, however little
-//! it holds. So whoever has the turn takes along everything that waits.
+//! it holds. So whoever leads takes along everything that waits. A [`Baton`] makes a leader; when
+//! it is dropped, also because its holder was, the first of those that wait leads.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use futures_util::future::BoxFuture;
-use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::sync::oneshot;
 
-use crate::{Message, TaskId};
-
-/// Pushes that wait for the commit that they will share.
-#[derive(Debug, Default)]
-pub(super) struct Gather {
-    waiting: Mutex<Vec<Waiting>>,
-    /// Held by the one whose commit is under way.
-    turn: Turn<()>,
+/// Pushes that wait for the commit that they will share. A `T` is
+/// what is pushed, cheap to clone; an `A` is the answer for one.
+#[derive(Debug)]
+pub(super) struct Gather<T, A> {
+    state: Mutex<State<T, A>>,
+    /// How many commits may be under way at once.
+    leaders: usize,
+    /// How much one commit takes along, beside what its leader brings.
+    most: usize,
 }
 
-type Waiting = (Vec<Message>, oneshot::Sender<Vec<TaskId>>);
+#[derive(Debug)]
+struct State<T, A> {
+    waiting: VecDeque<Waiting<T, A>>,
+    leading: usize,
+}
 
-impl Gather {
-    /// Pushes `messages`, alone or with others, by one call of `commit`, which answers with an id
-    /// for each message that it is given.
-    pub(super) async fn push<'a, E>(
-        &self,
-        messages: &[Message],
-        commit: impl Fn(Arc<[Message]>) -> BoxFuture<'a, Result<Vec<TaskId>, E>> + Send + Sync,
-    ) -> Result<Vec<TaskId>, E> {
-        let (done, mut answer) = oneshot::channel();
-        self.add(messages.to_vec(), done);
-        let turn = tokio::select! {
-            biased;
-            Ok(ids) = &mut answer => return Ok(ids),
-            turn = self.turn.lock() => turn,
+#[derive(Debug)]
+struct Waiting<T, A> {
+    items: Vec<T>,
+    word: oneshot::Sender<Word<T, A>>,
+}
+
+/// What one who waits is told.
+#[derive(Debug)]
+enum Word<T, A> {
+    Pushed(Vec<A>),
+    Lead(Baton<T, A>),
+}
+
+/// The right to commit.
+#[derive(Debug)]
+struct Baton<T, A>(Arc<Gather<T, A>>);
+
+impl<T: Clone, A> Gather<T, A> {
+    pub(super) fn new(leaders: usize, most: usize) -> Arc<Self> {
+        let state = State { waiting: VecDeque::new(), leading: 0 };
+        Arc::new(Self { state: Mutex::new(state), leaders, most })
+    }
+
+    /// Pushes `items`, alone or with others, by one call of `commit`, which answers for each item
+    /// that it is given, in their order.
+    pub(super) async fn push<E, F>(
+        self: &Arc<Self>,
+        items: Vec<T>,
+        commit: impl Fn(Vec<T>) -> F + Send + Sync,
+    ) -> Result<Vec<A>, E>
+    where
+        F: Future<Output = Result<Vec<A>, E>> + Send,
+    {
+        let baton = match self.enter(&items) {
+            Ok(baton) => baton,
+            Err(word) => match word.await {
+                Ok(Word::Pushed(answers)) => return Ok(answers),
+                Ok(Word::Lead(baton)) => baton,
+                // Whoever took ours failed or was dropped. Pushing an id twice is harmless, and
+                // each gets the engine's own words.
+                Err(_) => return commit(items).await,
+            },
         };
-        // Whoever had the turn before may have pushed ours meanwhile.
-        if let Ok(ids) = answer.try_recv() {
-            return Ok(ids);
-        }
-        let gathered = self.take();
-        let all = gathered.iter().flat_map(|(messages, _)| messages).cloned().collect();
+        let others = self.take();
+        let mut all = items.clone();
+        all.extend(others.iter().flat_map(|other| &other.items).cloned());
         let pushed = commit(all).await;
-        drop(turn);
-        let Ok(mut ids) = pushed else {
-            // The others try again by themselves when their answers never come, and each gets the
-            // engine's own words. So do we.
-            drop(gathered);
-            return commit(messages.into()).await;
+        drop(baton);
+        let mut answers = match pushed {
+            Ok(answers) => answers,
+            Err(error) if others.is_empty() => return Err(error),
+            Err(_) => {
+                drop(others);
+                return commit(items).await;
+            }
         };
-        for (messages, done) in gathered {
-            let rest = ids.split_off(messages.len());
-            let _ = done.send(std::mem::replace(&mut ids, rest));
+        let mut rest = answers.split_off(items.len());
+        for Waiting { items, word } in others {
+            let after = rest.split_off(items.len());
+            let _ = word.send(Word::Pushed(std::mem::replace(&mut rest, after)));
         }
-        match answer.try_recv() {
-            Ok(ids) => Ok(ids),
-            // Whoever took ours was dropped before it could push. Pushing an id twice is harmless.
-            Err(_) => commit(messages.into()).await,
+        Ok(answers)
+    }
+
+    /// Leads if there is room for one more who does, and waits for a word otherwise.
+    fn enter(self: &Arc<Self>, items: &[T]) -> Result<Baton<T, A>, oneshot::Receiver<Word<T, A>>> {
+        let mut state = self.lock();
+        if state.leading < self.leaders {
+            state.leading += 1;
+            return Ok(Baton(self.clone()));
+        }
+        let (word, answer) = oneshot::channel();
+        state.waiting.push_back(Waiting { items: items.to_vec(), word });
+        Err(answer)
+    }
+
+    fn take(&self) -> Vec<Waiting<T, A>> {
+        let mut state = self.lock();
+        let (mut count, mut items) = (0, 0);
+        for waiting in &state.waiting {
+            items += waiting.items.len();
+            if items > self.most {
+                break;
+            }
+            count += 1;
+        }
+        state.waiting.drain(..count).collect()
+    }
+}
+
+impl<T, A> Gather<T, A> {
+    fn lock(&self) -> MutexGuard<'_, State<T, A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T, A> Drop for Baton<T, A> {
+    fn drop(&mut self) {
+        loop {
+            let next = {
+                let mut state = self.0.lock();
+                let next = state.waiting.pop_front();
+                if next.is_none() {
+                    state.leading -= 1;
+                }
+                next
+            };
+            let Some(Waiting { word, .. }) = next else { return };
+            if !word.is_closed() {
+                // One that is dropped with the word drops this baton, and so passes it on.
+                drop(word.send(Word::Lead(Self(self.0.clone()))));
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::TaskId;
+
+    async fn commit(numbers: Vec<u32>) -> Result<Vec<TaskId>, u32> {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        match numbers.iter().find(|number| **number >= 1000) {
+            Some(number) => Err(*number),
+            None => Ok(numbers.iter().map(|number| number.to_string().into()).collect()),
         }
     }
 
-    fn add(&self, messages: Vec<Message>, done: oneshot::Sender<Vec<TaskId>>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((messages, done));
+    #[tokio::test]
+    async fn everybody_gets_his_own_answers_or_his_own_error() {
+        let gather = Gather::new(2, 50);
+        let pushes = (0..200_u32).map(|number| {
+            let gather = gather.clone();
+            async move {
+                let number = if number % 50 == 7 { number + 1000 } else { number };
+                let items = vec![number; 1 + number as usize % 3];
+                (items.clone(), gather.push(items, commit).await)
+            }
+        });
+        for (items, pushed) in futures_util::future::join_all(pushes).await {
+            match pushed {
+                Ok(answers) => assert_eq!(answers, commit(items).await.unwrap()),
+                Err(number) => assert_eq!(number, items[0]),
+            }
+        }
     }
 
-    fn take(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    #[tokio::test]
+    async fn one_who_leaves_holds_nobody_up() {
+        let gather = Gather::new(1, 50);
+        for _ in 0..20 {
+            let pushes = (0..20_u32).map(|number| {
+                let gather = gather.clone();
+                tokio::spawn(async move { gather.push(vec![number], commit).await })
+            });
+            let pushes: Vec<_> = pushes.collect();
+            tokio::task::yield_now().await;
+            pushes.iter().step_by(3).for_each(tokio::task::JoinHandle::abort);
+            for (number, push) in pushes.into_iter().enumerate() {
+                if let Ok(pushed) = push.await {
+                    assert_eq!(pushed.unwrap(), [TaskId::from(number.to_string())]);
+                }
+            }
+        }
+        assert_eq!(gather.lock().leading, 0);
     }
 }

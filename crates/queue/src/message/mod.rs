@@ -276,6 +276,11 @@ impl Message {
         self.headers.remove("compression");
     }
 
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.headers.contains_key(DELAY)
+    }
+
     /// Says when the task is due rather than after how long, so that it can wait anywhere.
     pub(crate) fn fix_delay(&mut self, now_ms: i64) {
         if self.headers.contains_key(DELAY) {
@@ -304,7 +309,7 @@ impl Message {
         self.headers.get(MAX_RETRIES)?.as_u64().map(|most| u32::try_from(most).unwrap_or(u32::MAX))
     }
 
-    #[cfg(feature = "rabbitmq")]
+    #[cfg(any(feature = "redis", feature = "rabbitmq"))]
     pub(crate) fn ignores_result(&self) -> bool {
         self.headers.get("ignore_result").and_then(Value::as_bool).unwrap_or(false)
     }

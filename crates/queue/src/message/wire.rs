@@ -15,12 +15,12 @@ impl Message {
     /// The envelope as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let envelope = Envelope {
-            body: BASE64.encode(&self.body).into(),
-            content_encoding: Some(self.content_encoding.as_str().into()),
-            content_type: Some(self.content_type.as_str().into()),
-            headers: Some(std::borrow::Cow::Borrowed(&self.headers)),
-            properties: Some(std::borrow::Cow::Borrowed(&self.properties)),
+        let envelope = Written {
+            headers: Headers(&self.headers),
+            body: BASE64.encode(&self.body),
+            content_encoding: &self.content_encoding,
+            content_type: &self.content_type,
+            properties: &self.properties,
         };
         serde_json::to_string(&envelope).expect("JSON values are always written")
     }
@@ -138,7 +138,32 @@ impl Message {
     }
 }
 
-#[derive(Deserialize, Serialize)]
+/// The envelope as we write it. Its order is a promise to ourselves: whoever sees it begin with id,
+/// name and `ignore_result` knows them without reading on.
+#[derive(Serialize)]
+struct Written<'a> {
+    headers: Headers<'a>,
+    body: String,
+    #[serde(rename = "content-encoding")]
+    content_encoding: &'a str,
+    #[serde(rename = "content-type")]
+    content_type: &'a str,
+    properties: &'a Map<String, Value>,
+}
+
+struct Headers<'a>(&'a Map<String, Value>);
+
+impl Serialize for Headers<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let first = FIRST.iter().filter_map(|key| self.0.get_key_value(*key));
+        let others = self.0.iter().filter(|(key, _)| !FIRST.contains(&key.as_str()));
+        serializer.collect_map(first.chain(others))
+    }
+}
+
+const FIRST: [&str; 3] = ["id", "task", "ignore_result"];
+
+#[derive(Deserialize)]
 struct Envelope<'a> {
     body: std::borrow::Cow<'a, str>,
     #[serde(rename = "content-encoding")]

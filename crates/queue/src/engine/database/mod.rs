@@ -36,7 +36,7 @@ pub struct Database {
     db: Db,
     clock: Clock,
     signals: Arc<Signals>,
-    gather: Arc<Gather>,
+    gather: Arc<Gather<Arc<Message>, TaskId>>,
     keep: Duration,
 }
 
@@ -47,7 +47,9 @@ impl Database {
         let keep = Duration::from_secs(3600);
         // A replica may not have seen the task that was just pushed.
         let db = db.primary();
-        Self { db, clock, signals: Arc::default(), gather: Arc::default(), keep }
+        // One commit at a time: what arrives meanwhile shares the next.
+        let gather = Gather::new(1, push::CHUNK);
+        Self { db, clock, signals: Arc::default(), gather, keep }
     }
 
     /// Keeps the records of finished tasks for this long; an hour unless set. Dead letters stay

@@ -1,8 +1,7 @@
 //! Pushing: rows in, once for each id and each unique key.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
-use futures_util::FutureExt as _;
 use sea_orm::{
     ConnectionTrait, DbBackend, DbErr,
     sea_query::{Expr, ExprTrait, OnConflict, Query},
@@ -14,11 +13,21 @@ use crate::{Message, State, TaskId};
 
 impl Database {
     pub(super) async fn push_rows(&self, messages: &[Message]) -> Result<Vec<TaskId>, DbErr> {
-        let commit = |all: Arc<[Message]>| async move { self.push_chunks(&all).await }.boxed();
-        self.gather.push(messages, commit).await
+        let messages = messages.iter().cloned().map(Arc::new).collect();
+        self.gather.push(messages, |all| async move { self.push_chunks(&all).await }).await
     }
 
-    async fn push_chunks(&self, messages: &[Message]) -> Result<Vec<TaskId>, DbErr> {
+    /// Pushes what has gathered elsewhere.
+    #[cfg(feature = "rabbitmq")]
+    pub(in crate::engine) async fn push_gathered(
+        &self,
+        messages: &[Arc<Message>],
+    ) -> crate::Result<Vec<TaskId>> {
+        let pushed = super::steady(|| self.push_chunks(messages)).await;
+        pushed.map_err(super::failed("push a task"))
+    }
+
+    async fn push_chunks(&self, messages: &[Arc<Message>]) -> Result<Vec<TaskId>, DbErr> {
         let ids = if messages.len() <= CHUNK {
             self.insert(&self.db, messages).await?
         } else {
@@ -44,7 +53,7 @@ impl Database {
     pub(super) async fn insert(
         &self,
         connection: &impl ConnectionTrait,
-        messages: &[Message],
+        messages: &[impl Borrow<Message> + Sync],
     ) -> Result<Vec<TaskId>, DbErr> {
         if messages.is_empty() {
             return Ok(Vec::new());
@@ -66,6 +75,7 @@ impl Database {
             s::PUSHED_MS,
         ]);
         for message in messages {
+            let message = message.borrow();
             let expires_ms = message.expires_ms();
             let due_ms = message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms);
             let state = if due_ms.is_some() { State::Waiting } else { State::Queued };
@@ -86,14 +96,14 @@ impl Database {
         }
         insert.on_conflict(OnConflict::new().do_nothing_on([s::SEQ]).to_owned());
         let inserted = connection.execute(&insert).await?.rows_affected();
-        let mut ids: Vec<TaskId> = messages.iter().map(Message::id).collect();
+        let mut ids: Vec<TaskId> = messages.iter().map(|message| message.borrow().id()).collect();
         // MySQL counts a row that was there as inserted.
         let is_certain = connection.get_database_backend() != DbBackend::MySql;
         if is_certain && inserted == messages.len() as u64 {
             return Ok(ids);
         }
         for (id, message) in ids.iter_mut().zip(messages) {
-            if let Some(key) = message.unique_key()
+            if let Some(key) = message.borrow().unique_key()
                 && let Some(holder) = self.holder(connection, key).await?
             {
                 *id = holder;
@@ -119,4 +129,4 @@ pub(super) fn rank(message: &Message) -> i32 {
 }
 
 /// Rows in one INSERT: well under the 32,766 values that SQLite binds.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;

@@ -2,6 +2,7 @@
 //! what waited for a broker to return.
 
 use std::{
+    borrow::Borrow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -61,16 +62,15 @@ impl Carrier {
     }
 
     /// Keeps messages as rows and sends those whose time has come.
-    pub(super) async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
-        use crate::engine::Engine as _;
+    pub(super) async fn push(&self, messages: &[Arc<Message>]) -> Result<Vec<TaskId>> {
         let _sending = self.sending.lock().await;
-        let ids = self.ledger.push(messages).await?;
+        let ids = self.ledger.push_gathered(messages).await?;
         let now_ms = self.clock.now_ms();
         let is_due = |message: &Message| message.due_ms(now_ms).is_none_or(|at_ms| at_ms <= now_ms);
         // One whose unique key another holds was not kept.
         let kept = messages.iter().zip(&ids).filter(|(message, id)| message.id() == **id);
         let due: Vec<&Message> =
-            kept.map(|(message, _)| message).filter(|message| is_due(message)).collect();
+            kept.map(|(message, _)| &**message).filter(|message| is_due(message)).collect();
         if !self.send_kept(due.into_iter(), PUSH).await? {
             // The rows are there; who carries them has the time to wait.
             self.is_late.store(true, Ordering::SeqCst);
@@ -130,7 +130,11 @@ impl Carrier {
     }
 
     /// Publishes; a worker here looks again.
-    pub(super) async fn send(&self, outgoing: &[Outgoing], patience: Duration) -> Vec<bool> {
+    pub(super) async fn send(
+        &self,
+        outgoing: &[impl Borrow<Outgoing> + Sync],
+        patience: Duration,
+    ) -> Vec<bool> {
         if outgoing.is_empty() {
             return Vec::new();
         }
@@ -142,5 +146,5 @@ impl Carrier {
 }
 
 /// Rows that are carried at once.
-const MANY: u64 = 500;
+pub(super) const MANY: u64 = 500;
 const AGAIN: Duration = Duration::from_secs(1);

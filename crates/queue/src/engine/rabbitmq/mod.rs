@@ -12,13 +12,13 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
 use lapin::{
     Acker, Channel,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
@@ -50,7 +50,10 @@ pub struct Rabbitmq {
     held: Mutex<HashMap<Lease, Held>>,
     /// Where the results of tasks that are held are awaited, and under which name.
     replies: Mutex<HashMap<Lease, (String, String)>>,
-    gather: Gather,
+    /// Of tasks with rows.
+    gather: Arc<Gather<Arc<Message>, TaskId>>,
+    /// Of light ones.
+    window: Arc<Gather<Arc<Outgoing>, bool>>,
     holder: String,
     /// How many tasks the ledger takes while no node can be reached.
     spool: u64,
@@ -111,7 +114,9 @@ impl Rabbitmq {
         let carrier = Arc::new(Carrier::new(ledger, ledger_id, router, clock.clone()));
         keepers.spawn(carrier.clone().keep());
         let holder = TaskId::random().to_string();
-        let (store, taking, held, replies, gather) = Default::default();
+        let (store, taking, held, replies) = Default::default();
+        let gather = Gather::new(1, carrier::MANY as usize);
+        let window = Gather::new(node::LANES, router::WINDOW);
         Ok(Self {
             carrier,
             clock,
@@ -120,6 +125,7 @@ impl Rabbitmq {
             held,
             replies,
             gather,
+            window,
             holder,
             spool,
             _keepers: keepers,
@@ -160,9 +166,11 @@ impl Rabbitmq {
 
     async fn push_light(&self, messages: &[&Message]) -> Result<()> {
         let now_ms = self.clock.now_ms();
-        let outgoing: Vec<Outgoing> =
-            messages.iter().map(|message| Outgoing::of(message, None, now_ms)).collect();
-        let sent = self.carrier.send(&outgoing, router::PUSH).await;
+        let outgoing = messages.iter().map(|message| Arc::new(Outgoing::of(message, None, now_ms)));
+        let send = |all: Vec<Arc<Outgoing>>| async move {
+            Ok::<_, Infallible>(self.carrier.send(&all, router::PUSH).await)
+        };
+        let Ok(sent) = self.window.push(outgoing.collect(), send).await;
         let left = messages.iter().zip(sent).filter(|(_, is_sent)| !is_sent);
         let left: Vec<Message> = left.map(|(message, _)| (*message).clone()).collect();
         if left.is_empty() {
@@ -177,9 +185,8 @@ impl Rabbitmq {
 
     async fn push_kept(&self, messages: &[&Message]) -> Result<Vec<TaskId>> {
         self.admit(messages.len()).await?;
-        let messages: Vec<Message> = messages.iter().map(|message| (*message).clone()).collect();
-        let commit = |all: Arc<[Message]>| async move { self.carrier.push(&all).await }.boxed();
-        self.gather.push(&messages, commit).await
+        let messages = messages.iter().map(|message| Arc::new((*message).clone())).collect();
+        self.gather.push(messages, |all| async move { self.carrier.push(&all).await }).await
     }
 }
 

@@ -1,12 +1,13 @@
 //! One node: its connections, made anew whenever they are lost, and what was declared on them.
 
 use std::{
+    borrow::Borrow,
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{
     Channel, Confirmation, Connection, ConnectionProperties, Error, Event,
     options::{
@@ -44,10 +45,18 @@ pub(super) struct Link {
     /// Two, so that a broker that stops those who publish does not stop those who work.
     publisher: Connection,
     pub(super) consumer: Connection,
-    publish: Channel,
+    lanes: Vec<Lane>,
     pub(super) intake: tokio::sync::Mutex<Option<Intake>>,
     declared: Mutex<HashSet<String>>,
     max_priority: Option<u8>,
+}
+
+/// A channel for one publisher at a time: confirmations are matched by the order in which messages
+/// are sent, which two at once would mix up.
+#[derive(Debug)]
+struct Lane {
+    channel: Channel,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Node {
@@ -114,16 +123,20 @@ impl Link {
     async fn open(uri: &AMQPUri, max_priority: Option<u8>) -> Result<Self, Error> {
         let connect = || Connection::connect_uri(uri.clone(), ConnectionProperties::default());
         let (publisher, consumer) = futures_util::future::try_join(connect(), connect()).await?;
-        let publish = publisher.create_channel().await?;
-        publish.confirm_select(ConfirmSelectOptions::default()).await?;
+        let mut lanes = Vec::with_capacity(LANES);
+        for _ in 0..LANES {
+            let channel = publisher.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            lanes.push(Lane { channel, turn: tokio::sync::Mutex::default() });
+        }
         let (intake, declared) = Default::default();
-        Ok(Self { publisher, consumer, publish, intake, declared, max_priority })
+        Ok(Self { publisher, consumer, lanes, intake, declared, max_priority })
     }
 
     pub(super) fn is_alive(&self) -> bool {
         self.publisher.status().connected()
             && self.consumer.status().connected()
-            && self.publish.status().connected()
+            && self.lanes.iter().all(|lane| lane.channel.status().connected())
     }
 
     /// Returns when one of the connections is gone.
@@ -144,58 +157,67 @@ impl Link {
         }
     }
 
-    /// Publishes all, and says of each whether the node confirmed in time that it keeps it.
-    pub(super) async fn publish(&self, all: &[Outgoing], patience: Duration) -> Vec<bool> {
-        let mut confirms = Vec::with_capacity(all.len());
-        let mut is_late = false;
-        for out in all {
-            let sent = match is_late {
-                true => None,
-                false => Some(timeout(patience, self.send(out)).await),
-            };
-            is_late |= matches!(sent, Some(Err(_)));
-            confirms.push(sent.and_then(Result::ok).and_then(Result::ok));
-        }
-        let mut confirmed = Vec::with_capacity(all.len());
-        for (confirm, out) in confirms.into_iter().zip(all) {
-            let Some(confirm) = confirm else {
-                confirmed.push(false);
-                continue;
-            };
-            // Once one is late, the others only count if they are there already.
-            let limit = if is_late { Duration::ZERO } else { patience };
-            let answer = timeout(limit, confirm).await;
-            is_late |= answer.is_err();
-            confirmed.push(match answer {
-                Ok(Ok(Confirmation::Ack(None))) => true,
-                Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                    // Its queue was deleted behind our back; the next attempt makes it anew.
-                    self.forget(out.queue.as_str());
-                    false
-                }
-                _ => false,
-            });
+    /// Publishes all, and says of each whether the node confirmed in time that it keeps it. All
+    /// are on their way at once.
+    pub(super) async fn publish(
+        &self,
+        all: &[impl Borrow<Outgoing> + Sync],
+        patience: Duration,
+    ) -> Vec<bool> {
+        let mut confirmed = vec![false; all.len()];
+        let work = async {
+            let (_turn, lane) = self.lane().await;
+            let queues: HashSet<&str> = all.iter().map(|out| out.borrow().queue.as_str()).collect();
+            for queue in queues {
+                self.declare(queue).await?;
+            }
+            let sends = all.iter().enumerate();
+            let mut sends: FuturesUnordered<_> =
+                sends.map(|(at, out)| self.send(lane, at, out.borrow())).collect();
+            while let Some((at, is_confirmed)) = sends.next().await {
+                confirmed[at] = is_confirmed;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Ok(Err(error)) = timeout(patience, work).await {
+            tracing::debug!(error = ?error, "cannot publish: {error}");
         }
         confirmed
     }
 
-    async fn send(&self, out: &Outgoing) -> Result<lapin::PublisherConfirm, Error> {
-        self.declare(out.queue.as_str()).await?;
+    async fn lane(&self) -> (tokio::sync::MutexGuard<'_, ()>, &Channel) {
+        let free = |lane: &'_ Lane| lane.turn.try_lock().is_ok();
+        let lane = self.lanes.iter().find(|lane| free(lane)).unwrap_or(&self.lanes[0]);
+        (lane.turn.lock().await, &lane.channel)
+    }
+
+    async fn send(&self, lane: &Channel, at: usize, out: &Outgoing) -> (usize, bool) {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let properties = out.properties.clone();
-        self.publish
-            .basic_publish("".into(), out.queue.clone(), options, &out.payload, properties)
-            .await
+        let (queue, properties) = (out.queue.clone(), out.properties.clone());
+        let sent = lane.basic_publish("".into(), queue, options, &out.payload, properties).await;
+        let answer = match sent {
+            Ok(confirm) => confirm.await,
+            Err(error) => Err(error),
+        };
+        let is_confirmed = match answer {
+            Ok(Confirmation::Ack(None)) => true,
+            Ok(Confirmation::Ack(Some(_))) => {
+                // Its queue was deleted behind our back; the next attempt makes it anew.
+                self.forget(out.queue.as_str());
+                false
+            }
+            _ => false,
+        };
+        (at, is_confirmed)
     }
 
     /// Publishes to whoever is there to hear it, such as a result that someone waits for.
     pub(super) async fn tell(&self, out: &Outgoing) {
         let (options, properties) = (BasicPublishOptions::default(), out.properties.clone());
-        let told = self
-            .publish
-            .basic_publish("".into(), out.queue.clone(), options, &out.payload, properties)
-            .await;
-        if let Err(error) = told {
+        let (_turn, lane) = self.lane().await;
+        let told =
+            lane.basic_publish("".into(), out.queue.clone(), options, &out.payload, properties);
+        if let Err(error) = told.await {
             tracing::debug!(error = ?error, "cannot send a result: {error}");
         }
     }
@@ -250,7 +272,7 @@ impl Link {
 
     pub(super) async fn purge(&self, queue: &str) -> Result<u64, Error> {
         self.declare(queue).await?;
-        let purged = self.publish.queue_purge(queue.into(), Default::default()).await?;
+        let purged = self.lanes[0].channel.queue_purge(queue.into(), Default::default()).await?;
         Ok(u64::from(purged))
     }
 }
@@ -267,6 +289,8 @@ fn is_refused(error: &Error) -> bool {
     matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }
 
+/// Publishers of a connection at once.
+pub(super) const LANES: usize = 4;
 const CONNECT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
 const FIRST_WAIT: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 //! Which node a message goes to: by weight among those that answer.
 
 use std::{
+    borrow::Borrow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -45,7 +46,11 @@ impl Router {
     /// Publishes all, and says of each whether a node confirmed it. A node that does not answer in
     /// time is not followed by another: what it was given may have arrived, and the caller has
     /// waited long enough.
-    pub(super) async fn send(&self, all: &[Outgoing], patience: Duration) -> Vec<bool> {
+    pub(super) async fn send(
+        &self,
+        all: &[impl Borrow<Outgoing> + Sync],
+        patience: Duration,
+    ) -> Vec<bool> {
         let mut sent = Vec::with_capacity(all.len());
         for window in all.chunks(WINDOW) {
             sent.extend(self.send_window(window, patience).await);
@@ -53,7 +58,11 @@ impl Router {
         sent
     }
 
-    async fn send_window(&self, window: &[Outgoing], patience: Duration) -> Vec<bool> {
+    async fn send_window(
+        &self,
+        window: &[impl Borrow<Outgoing> + Sync],
+        patience: Duration,
+    ) -> Vec<bool> {
         let mut sent = vec![false; window.len()];
         for _ in 0..self.nodes.len() {
             let Some(node) = self.next(patience > PUSH) else { return sent };
@@ -62,7 +71,7 @@ impl Router {
             let confirmed = match left.len() == window.len() {
                 true => link.publish(window, patience).await,
                 false => {
-                    let rest: Vec<Outgoing> = left.iter().map(|at| window[*at].clone()).collect();
+                    let rest: Vec<&Outgoing> = left.iter().map(|at| window[*at].borrow()).collect();
                     link.publish(&rest, patience).await
                 }
             };
@@ -102,7 +111,7 @@ impl Router {
 }
 
 /// Messages that are on their way to be confirmed at once.
-const WINDOW: usize = 256;
+pub(super) const WINDOW: usize = 256;
 /// How long a push waits for a confirmation before its task goes another way.
 pub(super) const PUSH: Duration = Duration::from_millis(200);
 /// How long whoever carries what is safe already waits for one.

@@ -12,7 +12,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
-    Client, ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, ToRedisArgs,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError,
+    ServerErrorKind, ToRedisArgs,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use async_trait::async_trait;
@@ -24,7 +25,7 @@ use throng_db::{
 };
 use tokio::sync::watch;
 
-use self::scripts::Scripts;
+use self::{ready::Parcel, scripts::Scripts};
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Part, Signals, Tended, gather::Gather};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
@@ -42,7 +43,7 @@ pub struct Redis {
     connection: ConnectionManager,
     clock: Clock,
     signals: Arc<Signals>,
-    gather: Arc<Gather>,
+    gather: Arc<Gather<Arc<Parcel>, TaskId>>,
     scripts: Arc<Scripts>,
     /// kombu's `global_keyprefix`: before every key.
     prefix: Arc<str>,
@@ -80,7 +81,7 @@ impl Redis {
             connection,
             clock,
             signals: Arc::default(),
-            gather: Arc::default(),
+            gather: Gather::new(FLIGHTS, ready::CHUNK),
             scripts: Arc::default(),
             prefix: prefix.into(),
             keep: Duration::from_secs(keep_s),
@@ -254,12 +255,12 @@ impl Engine for Redis {
     }
 
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
-        let mut arguments =
-            vec![fire.schedule.to_owned(), fire.last_ms.to_string(), fire.at_ms.to_string()];
+        let mut call = self.call(&self.scripts.fire, 12, 1024);
+        call.arg(fire.schedule).arg(fire.last_ms).arg(fire.at_ms);
         if let Some(message) = fire.message {
-            arguments.extend(self.push_arguments(message));
+            Parcel::of(message, self.clock.now_ms()).add_to(&mut call);
         }
-        let fired = self.run(&self.scripts.fire, &arguments).await;
+        let fired = self.invoke(&self.scripts.fire, &call).await;
         self.signals.ready();
         fired.map_err(failed("fire a schedule"))
     }
@@ -268,6 +269,8 @@ impl Engine for Redis {
 const NAME: &str = "redis";
 /// What a request to the server waits at most.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls that push and are under way at once: while the server does one, the next is made.
+const FLIGHTS: usize = 2;
 /// kombu's priority steps.
 const STEPS: [u8; 4] = [0, 3, 6, 9];
 
@@ -311,12 +314,36 @@ impl Redis {
         script: &::redis::Script,
         arguments: &[impl ToRedisArgs],
     ) -> Result<T, RedisError> {
-        let keep_ms = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
-        let mut call = script.prepare_invoke();
-        call.arg(&*self.prefix).arg(self.clock.now_ms()).arg(keep_ms);
+        let mut call = self.call(script, arguments.len(), 0);
         for argument in arguments {
             call.arg(argument);
         }
-        call.invoke_async(&mut self.connection.clone()).await
+        self.invoke(script, &call).await
+    }
+
+    /// A call of a script, with room for as many arguments of so many bytes.
+    fn call(&self, script: &::redis::Script, count: usize, bytes: usize) -> Cmd {
+        let keep_ms = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        let mut call = Cmd::with_capacity(count + 6, bytes + 128);
+        call.arg("EVALSHA").arg(script.get_hash()).arg(0);
+        call.arg(&*self.prefix).arg(self.clock.now_ms()).arg(keep_ms);
+        call
+    }
+
+    async fn invoke<T: ::redis::FromRedisValue>(
+        &self,
+        script: &::redis::Script,
+        call: &Cmd,
+    ) -> Result<T, RedisError> {
+        let mut connection = self.connection.clone();
+        let is_unknown =
+            |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+        match call.query_async(&mut connection).await {
+            Err(error) if is_unknown(&error) => {
+                script.load_async(&mut connection).await?;
+                call.query_async(&mut connection).await
+            }
+            done => done,
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! Into the lists and out of them: pushing, claiming, and promoting what has become due.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use ::redis::RedisError;
-use futures_util::FutureExt as _;
+use ::redis::{Cmd, RedisError};
 use serde_json::Value;
 
 use super::Redis;
@@ -17,41 +16,26 @@ impl Redis {
         &self,
         messages: &[Message],
     ) -> Result<Vec<TaskId>, RedisError> {
-        let commit = |all: Arc<[Message]>| async move { self.push_chunks(&all).await }.boxed();
-        let ids = self.gather.push(messages, commit).await?;
+        let now_ms = self.clock.now_ms();
+        let parcels = messages.iter().map(|message| Arc::new(Parcel::of(message, now_ms)));
+        let commit = |all: Vec<Arc<Parcel>>| async move { self.push_parcels(&all).await };
+        let ids = self.gather.push(parcels.collect(), commit).await?;
         self.signals.ready();
         Ok(ids)
     }
 
-    async fn push_chunks(&self, messages: &[Message]) -> Result<Vec<TaskId>, RedisError> {
-        let mut ids = Vec::with_capacity(messages.len());
-        for chunk in messages.chunks(CHUNK) {
-            let arguments: Vec<String> =
-                chunk.iter().flat_map(|message| self.push_arguments(message)).collect();
-            let pushed: Vec<String> = self.run(&self.scripts.push, &arguments).await?;
-            ids.extend(pushed.into_iter().map(TaskId::from));
+    async fn push_parcels(&self, parcels: &[Arc<Parcel>]) -> Result<Vec<TaskId>, RedisError> {
+        let mut ids: Vec<TaskId> = parcels.iter().map(|parcel| parcel.id.clone()).collect();
+        for (nth, chunk) in parcels.chunks(CHUNK).enumerate() {
+            let bytes = chunk.iter().map(|parcel| parcel.text.len() + 256).sum();
+            let mut call = self.call(&self.scripts.push, chunk.len() * 9, bytes);
+            chunk.iter().for_each(|parcel| parcel.add_to(&mut call));
+            let others: Vec<(usize, String)> = self.invoke(&self.scripts.push, &call).await?;
+            for (at, id) in others {
+                ids[nth * CHUNK + at] = id.into();
+            }
         }
         Ok(ids)
-    }
-
-    /// What `push` in the scripts takes.
-    pub(super) fn push_arguments(&self, message: &Message) -> [String; 9] {
-        let now_ms = self.clock.now_ms();
-        let mut message = message.clone();
-        message.fix_delay(now_ms);
-        let text =
-            |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
-        [
-            message.id().to_string(),
-            message.queue_name().to_owned(),
-            message.name().to_owned(),
-            message.priority_level().to_string(),
-            message.to_json(),
-            text(message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms)),
-            text(message.expires_ms()),
-            message.unique_key().unwrap_or_default().to_owned(),
-            u8::from(message.is_at_most_once()).to_string(),
-        ]
     }
 
     pub(super) async fn claim_messages(&self, claim: &Claim<'_>) -> Result<Batch, RedisError> {
@@ -87,13 +71,14 @@ impl Redis {
         let answer: Vec<Vec<u8>> = self.run(&self.scripts.claim, &arguments).await?;
         let mut answer = answer.into_iter();
         let next_due_ms = answer.next().and_then(|due| String::from_utf8(due).ok()?.parse().ok());
-        let mut batch = Batch { tasks: Vec::new(), next_due_ms };
+        let tasks = Vec::with_capacity(answer.len() / 4);
+        let mut batch = Batch { tasks, next_due_ms };
         while let (Some(id), Some(message), Some(crashes), Some(retries)) =
             (answer.next(), answer.next(), answer.next(), answer.next())
         {
-            let lease = Lease { id: text(id).into(), row: 0, token: token.clone() };
-            let number = |bytes| text(bytes).parse().unwrap_or(0);
-            let (crashes, retries) = (number(crashes), number(retries));
+            let id = TaskId::from(&*String::from_utf8_lossy(&id));
+            let lease = Lease { id, row: 0, token: token.clone() };
+            let (crashes, retries) = (number(&crashes), number(&retries));
             batch.tasks.extend(self.receive(lease, message, crashes, retries).await?);
         }
         Ok(batch)
@@ -103,7 +88,7 @@ impl Redis {
     /// is pushed anew in the new one, what cannot be read is kept as a task that no one knows.
     async fn receive(
         &self,
-        lease: Lease,
+        mut lease: Lease,
         bytes: Vec<u8>,
         crashes: u32,
         retries: u32,
@@ -113,7 +98,8 @@ impl Redis {
         let mut message = match read {
             Ok(message) if message.id() == lease.id => message,
             Ok(message) => {
-                self.push_chunks(&[message]).await?;
+                let parcel = Parcel::of(&message, now_ms);
+                self.push_parcels(&[Arc::new(parcel)]).await?;
                 self.replace(&lease, "").await?;
                 return Ok(None);
             }
@@ -125,7 +111,12 @@ impl Redis {
                 quarantined
             }
         };
-        message.set_retries(message.retries().max(retries));
+        if retries > message.retries() {
+            message.set_retries(retries);
+        }
+        if message.ignores_result() {
+            lease.row = IGNORES;
+        }
         if let Some(due_ms) = message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms) {
             let due_ms = due_ms.to_string();
             let arguments = [&*lease.token, lease.id.as_str(), &due_ms];
@@ -146,7 +137,7 @@ impl Redis {
         let due: Vec<Vec<u8>> = self.run(&self.scripts.due, queues).await?;
         let mut arguments: Vec<Vec<u8>> = Vec::new();
         for task in due.chunks_exact(3) {
-            let retries = text(task[2].clone()).parse().unwrap_or(0);
+            let retries = number(&task[2]);
             let message = match Message::from_json(&task[1]) {
                 Ok(mut message) => {
                     message.set_retries(message.retries().max(retries));
@@ -163,6 +154,62 @@ impl Redis {
     }
 }
 
+/// A message as `push` in the scripts takes it.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    id: TaskId,
+    queue: String,
+    name: String,
+    priority: u8,
+    text: String,
+    due_ms: Option<i64>,
+    expires_ms: Option<i64>,
+    unique: String,
+    /// Whether it runs at most once, and whether it ignores its result.
+    flags: [bool; 2],
+}
+
+impl Parcel {
+    pub(super) fn of(message: &Message, now_ms: i64) -> Self {
+        let mut fixed = Cow::Borrowed(message);
+        if message.is_delayed() {
+            fixed.to_mut().fix_delay(now_ms);
+        }
+        let message = &*fixed;
+        Self {
+            id: message.id(),
+            queue: message.queue_name().to_owned(),
+            name: message.name().to_owned(),
+            priority: message.priority_level(),
+            text: message.to_json(),
+            due_ms: message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms),
+            expires_ms: message.expires_ms(),
+            unique: message.unique_key().unwrap_or_default().to_owned(),
+            flags: [message.is_at_most_once(), message.ignores_result()],
+        }
+    }
+
+    pub(super) fn add_to(&self, call: &mut Cmd) {
+        let number = |call: &mut Cmd, number: Option<i64>| {
+            match number {
+                Some(number) => call.arg(number),
+                None => call.arg(""),
+            };
+        };
+        call.arg(self.id.as_str()).arg(&self.queue).arg(&self.name).arg(self.priority);
+        call.arg(&self.text);
+        number(call, self.due_ms);
+        number(call, self.expires_ms);
+        call.arg(&self.unique);
+        call.arg(match self.flags {
+            [false, false] => "00",
+            [false, true] => "01",
+            [true, false] => "10",
+            [true, true] => "11",
+        });
+    }
+}
+
 /// A message that nobody can read, as a task that nobody knows: it is parked, and can be looked at.
 fn quarantined(id: &TaskId, bytes: &[u8]) -> Message {
     let raw = Value::String(String::from_utf8_lossy(bytes).into_owned());
@@ -170,9 +217,12 @@ fn quarantined(id: &TaskId, bytes: &[u8]) -> Message {
     message.with_id(id.clone())
 }
 
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+fn number(bytes: &[u8]) -> u32 {
+    std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// The row of a lease on a task whose result nobody wants.
+pub(super) const IGNORES: i64 = 1;
+
 /// Messages in one call of the push script.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ::redis::RedisError;
+use serde_json::Value;
 
-use super::Redis;
+use super::{Redis, ready::IGNORES};
 use crate::engine::{Ended, Lease, Tended, Verdict, celery};
 
 impl Redis {
@@ -15,11 +16,12 @@ impl Redis {
     ) -> Result<Vec<Lease>, RedisError> {
         let mut lost = Vec::new();
         for leases in leases.chunks(CHUNK) {
-            let mut arguments = vec![self.in_ms(by).to_string()];
-            arguments.extend(
-                leases.iter().flat_map(|lease| [lease.id.to_string(), lease.token.to_string()]),
-            );
-            let held: Vec<bool> = self.run(&self.scripts.extend, &arguments).await?;
+            let mut call = self.call(&self.scripts.extend, 1 + leases.len() * 2, leases.len() * 80);
+            call.arg(self.in_ms(by));
+            for lease in leases {
+                call.arg(lease.id.as_str()).arg(&*lease.token);
+            }
+            let held: Vec<bool> = self.invoke(&self.scripts.extend, &call).await?;
             let gone = leases.iter().zip(held).filter(|(_, is_held)| !is_held);
             lost.extend(gone.map(|(lease, _)| lease.clone()));
         }
@@ -28,21 +30,27 @@ impl Redis {
 
     pub(super) async fn settle_ended(&self, ended: &[Ended]) -> Result<Vec<bool>, RedisError> {
         let mut recorded = Vec::with_capacity(ended.len());
+        let now_ms = self.clock.now_ms();
         for ended in ended.chunks(CHUNK) {
-            let mut arguments = Vec::with_capacity(ended.len() * 7);
+            let mut call = self.call(&self.scripts.settle, ended.len() * 7, ended.len() * 128);
             for Ended { lease, verdict } in ended {
-                let end = End::of(verdict);
-                arguments.extend([lease.id.to_string(), lease.token.to_string()]);
-                arguments.extend([
-                    end.kind.to_owned(),
-                    end.at_ms.to_string(),
-                    end.reason,
-                    end.result,
-                ]);
-                let result = celery::result(&lease.id, verdict, self.clock.now_ms());
-                arguments.push(result.map(|result| result.to_string()).unwrap_or_default());
+                let (kind, at_ms, reason) = described(verdict);
+                call.arg(lease.id.as_str()).arg(&*lease.token).arg(kind).arg(at_ms).arg(reason);
+                match verdict {
+                    Verdict::Done(Value::Null) => call.arg("null"),
+                    Verdict::Done(result) => call.arg(result.to_string()),
+                    _ => call.arg(""),
+                };
+                let result = match lease.row {
+                    IGNORES => None,
+                    _ => celery::result(&lease.id, verdict, now_ms),
+                };
+                match result {
+                    Some(result) => call.arg(result.to_string()),
+                    None => call.arg(""),
+                };
             }
-            recorded.extend(self.run::<Vec<bool>>(&self.scripts.settle, &arguments).await?);
+            recorded.extend(self.invoke::<Vec<bool>>(&self.scripts.settle, &call).await?);
         }
         if ended.iter().any(|ended| ended.verdict == Verdict::Release) {
             self.signals.ready();
@@ -64,30 +72,15 @@ impl Redis {
     }
 }
 
-/// A verdict as the script takes it.
-struct End {
-    kind: &'static str,
-    at_ms: i64,
-    reason: String,
-    result: String,
-}
-
-impl End {
-    fn of(verdict: &Verdict) -> Self {
-        let end = |kind, reason: &str| Self {
-            kind,
-            at_ms: 0,
-            reason: reason.to_owned(),
-            result: String::new(),
-        };
-        match verdict {
-            Verdict::Done(result) => Self { result: result.to_string(), ..end("done", "") },
-            Verdict::Dead(reason) => end("dead", reason),
-            Verdict::Retry { at_ms, reason } => Self { at_ms: *at_ms, ..end("retry", reason) },
-            Verdict::Park => end("park", "no worker that met it knows a task of this name"),
-            Verdict::Expire => end("expired", "expired before it started"),
-            Verdict::Release => end("release", ""),
-        }
+/// A verdict as the script takes it: its name, its time, its reason.
+fn described(verdict: &Verdict) -> (&'static str, i64, &str) {
+    match verdict {
+        Verdict::Done(_) => ("done", 0, ""),
+        Verdict::Dead(reason) => ("dead", 0, reason),
+        Verdict::Retry { at_ms, reason } => ("retry", *at_ms, reason),
+        Verdict::Park => ("park", 0, "no worker that met it knows a task of this name"),
+        Verdict::Expire => ("expired", 0, "expired before it started"),
+        Verdict::Release => ("release", 0, ""),
     }
 }
 

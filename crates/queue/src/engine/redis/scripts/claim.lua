@@ -17,27 +17,36 @@ for at = 11 + name_count, #ARGV do
   end
 end
 local answer = {''}
+local OURS = '^{"headers":{"id":"([^"\\]+)","task":"([^"\\]+)","ignore_result":(%l+)[,}]'
 
+-- Its id, its name, whether it ignores its result, and whether it is as our own `push` wrote it.
 local function read(message)
+  -- What we wrote begins so, and reading no further is many times cheaper.
+  local id, name, ignores = string.match(message, OURS)
+  if id then return id, name, ignores == 'true', true end
   local ok, read = pcall(cjson.decode, message)
   local headers = ok and type(read) == 'table' and read.headers
   if type(headers) ~= 'table' then headers = {} end
-  local id = headers.id
+  id = headers.id
   -- What has no id in its headers is held under its hash, for the worker to sort out.
   if type(id) ~= 'string' or id == '' then id = 'raw-' .. redis.sha1hex(message) end
-  local name = type(headers.task) == 'string' and headers.task or ''
-  return id, name, headers.ignore_result == true
+  name = type(headers.task) == 'string' and headers.task or ''
+  return id, name, headers.ignore_result == true, false
 end
 
-local function hold(id, queue, message, name, ignores)
+local function hold(queue, message, id, name, ignores, is_ours)
   local task = task_key(id)
-  local was = redis.call('HMGET', task, 's', 'c', 'r')
+  local was = redis.call('HMGET', task, 's', 'c', 'r', 'q')
   if was[1] == 'cancelled' then return end
-  redis.call('HSET', task, 's', 'running', 't', token, 'w', worker, 'st', now, 'm', message,
-    'q', queue, 'n', name, 'i', ignores and '1' or '0')
+  if is_ours and was[1] == 'queued' and was[4] == queue then
+    redis.call('HSET', task, 's', 'running', 't', token, 'w', worker, 'st', now)
+  else
+    redis.call('HSET', task, 's', 'running', 't', token, 'w', worker, 'st', now, 'm', message,
+      'q', queue, 'n', name, 'i', ignores and '1' or '0')
+    name_queue(queue)
+  end
   redis.call('PERSIST', task)
-  redis.call('ZADD', state_key('running', queue), lease_end, id)
-  redis.call('SADD', prefix .. 'throng:queues', queue)
+  gather(members, state_key('running', queue), lease_end, id)
   local n = #answer
   answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = id, message, was[2] or '0', was[3] or '0'
   limit = limit - 1
@@ -50,16 +59,15 @@ for _, step in ipairs(steps) do
     if limit > 0 and names then
       local waiting = redis.call('LRANGE', list, -1000, -1)
       for at = #waiting, 1, -1 do
-        local id, name, ignores = read(waiting[at])
+        local id, name, ignores, is_ours = read(waiting[at])
         if limit > 0 and names[name] then
           redis.call('LREM', list, -1, waiting[at])
-          hold(id, queue, waiting[at], name, ignores)
+          hold(queue, waiting[at], id, name, ignores, is_ours)
         end
       end
     elseif limit > 0 then
       for _, message in ipairs(redis.call('RPOP', list, limit) or {}) do
-        local id, name, ignores = read(message)
-        hold(id, queue, message, name, ignores)
+        hold(queue, message, read(message))
       end
     end
   end
@@ -72,11 +80,12 @@ for _, queue in ipairs(queues) do
     if id then redis.call('ZREM', suspects, id) end
     if message then
       local _, name, ignores = read(message)
-      hold(id, queue, message, name, ignores)
+      hold(queue, message, id, name, ignores, false)
       takes_suspect = false
     end
   end
   local due = redis.call('ZRANGE', state_key('waiting', queue), 0, 0, 'WITHSCORES')[2]
   if due and (answer[1] == '' or tonumber(due) < tonumber(answer[1])) then answer[1] = due end
 end
+say('ZADD', members)
 return answer

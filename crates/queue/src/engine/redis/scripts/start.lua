@@ -32,26 +32,64 @@ local function enqueue(id, queue, priority, message, first)
   redis.call(first and 'RPUSH' or 'LPUSH', list_key(queue, priority), message)
 end
 
-local function finish(id, queue, state, unique, reason)
+-- What is said once for all tasks of a call: members of a sorted set, values of a list, queues.
+local members, values, named = {}, {}, {}
+
+local function gather(into, key, ...)
+  local some = into[key]
+  if not some then
+    some = {}
+    into[key] = some
+  end
+  for at = 1, select('#', ...) do some[#some + 1] = (select(at, ...)) end
+end
+
+-- Does `command` for all that was gathered, a bounded number at a time.
+local function say(command, into)
+  for key, some in pairs(into) do
+    for at = 1, #some, 1000 do
+      redis.call(command, key, unpack(some, at, math.min(at + 999, #some)))
+    end
+    into[key] = nil
+  end
+end
+
+local function name_queue(queue)
+  if named[queue] then return end
+  named[queue] = true
+  redis.call('SADD', prefix .. 'throng:queues', queue)
+end
+
+-- How a task ends, but for the index, to which `ends` adds it.
+local function finish_record(id, queue, state, unique, reason, result)
   local task = task_key(id)
-  redis.call('HSET', task, 's', state, 'f', now)
-  redis.call('HDEL', task, 't')
-  if reason then redis.call('HSET', task, 'x', reason) end
+  if result then
+    redis.call('HSET', task, 's', state, 'f', now, 't', '', 'res', result)
+  elseif reason then
+    redis.call('HSET', task, 's', state, 'f', now, 't', '', 'x', reason)
+  else
+    redis.call('HSET', task, 's', state, 'f', now, 't', '')
+  end
   forget_unique(unique, id)
-  local index = state_key(state, queue)
-  redis.call('ZADD', index, now, id)
   if state == 'dead' then
     redis.call('PERSIST', task)
   else
     redis.call('PEXPIRE', task, keep)
-    redis.call('ZREMRANGEBYRANK', index, 0, -LISTED - 1)
   end
 end
 
--- One task in. Answers with the id under which it is known.
+local function finish(id, queue, state, unique, reason)
+  finish_record(id, queue, state, unique, reason)
+  local index = state_key(state, queue)
+  redis.call('ZADD', index, now, id)
+  if state ~= 'dead' then redis.call('ZREMRANGEBYRANK', index, 0, -LISTED - 1) end
+end
+
+-- One task in; its message goes with those that `values` has. Answers with the id under which it
+-- is known.
 local function push(at)
   local id, queue, name, priority, message = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local due, expires, unique, once = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local due, expires, unique, flags = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local task = task_key(id)
   if redis.call('EXISTS', task) == 1 then return id end
   if unique ~= '' then
@@ -59,14 +97,15 @@ local function push(at)
     if holder then return holder end
     redis.call('SET', unique_key(unique), id, 'PX', WEEK)
   end
-  redis.call('SADD', prefix .. 'throng:queues', queue)
-  redis.call('HSET', task, 'm', message, 'q', queue, 'n', name, 'l', priority, 'u', unique,
-    'o', once, 'p', now)
+  name_queue(queue)
+  redis.call('HSET', task, 's', due == '' and 'queued' or 'waiting', 'm', message, 'q', queue,
+    'n', name, 'l', priority, 'u', unique, 'o', string.sub(flags, 1, 1), 'i', string.sub(flags, 2, 2),
+    'p', now)
   if due == '' then
-    enqueue(id, queue, priority, message, false)
+    redis.call('PEXPIRE', task, WEEK)
+    gather(values, list_key(queue, priority), message)
     if expires ~= '' then redis.call('ZADD', state_key('expiring', queue), expires, id) end
   else
-    redis.call('HSET', task, 's', 'waiting')
     redis.call('ZADD', state_key('waiting', queue), due, id)
   end
   return id
