@@ -32,6 +32,7 @@ pub async fn exercise(engine: impl Engine, hand: &Hand, now_ms: impl Fn() -> i64
     bench.expiry(&now_ms).await;
     bench.pauses().await;
     bench.hands_on(&now_ms).await;
+    bench.leaving(&now_ms).await;
     bench.schedules(now_ms()).await;
 }
 
@@ -165,9 +166,10 @@ impl Bench<'_> {
         let claimed = self.claim(10).await;
         assert_eq!(claimed.len(), 1, "what is due is claimed");
         assert_eq!(claimed[0].message.id(), soon);
-        let retry = Verdict::Retry { at_ms: now_ms() + 5_000, reason: "tired".into() };
-        self.end(&claimed, retry).await;
+        let at_ms = now_ms() + 5_000;
+        self.end(&claimed, Verdict::Retry { at_ms, reason: "tired".into() }).await;
         let record = self.engine.find(&soon).await.unwrap().unwrap();
+        assert_eq!(record.due_ms, Some(at_ms), "a record says when the retry is due");
         assert_eq!((record.state, record.retries), (State::Waiting, 1));
         assert_eq!(record.reason.as_deref(), Some("tired"));
         self.hand.advance(6 * SECOND);
@@ -251,6 +253,27 @@ impl Bench<'_> {
         assert_eq!(self.engine.purge(&self.queue, State::Queued).await.unwrap(), 1);
         assert!(self.engine.list(&filter).await.unwrap().is_empty());
         assert!(self.engine.find(&waiting).await.unwrap().is_none());
+    }
+
+    /// What moves elsewhere leaves nothing behind, so that it can come back.
+    async fn leaving(&self, now_ms: &impl Fn() -> i64) {
+        let message = self.message(1).unique(TaskId::random().to_string());
+        for _ in 0..2 {
+            let id = self.push(message.clone()).await;
+            assert_eq!(id, message.id(), "nobody holds its key");
+            self.end(&self.claim(1).await, Verdict::Moved).await;
+            assert!(self.engine.find(&id).await.unwrap().is_none(), "forgotten, not finished");
+        }
+        let waiting = self.message(2).at(now_ms() + 60_000);
+        for _ in 0..2 {
+            let id = self.push(waiting.clone()).await;
+            assert!(self.engine.forget(&id).await.unwrap());
+            assert!(self.engine.find(&id).await.unwrap().is_none(), "forgotten, not cancelled");
+            assert!(!self.engine.forget(&id).await.unwrap());
+        }
+        let id = self.push(self.message(3)).await;
+        assert!(!self.engine.forget(&id).await.unwrap(), "what is ready may be with a worker");
+        self.purge().await;
     }
 
     async fn schedules(&self, now_ms: i64) {

@@ -71,6 +71,14 @@ pub enum Error {
         /// What is wrong with them.
         reason: String,
     },
+    /// The tasks of a queue can not be moved as asked.
+    #[error("cannot move queue `{queue}`: {reason}")]
+    Move {
+        /// The queue.
+        queue: String,
+        /// What stands in the way.
+        reason: String,
+    },
     /// No task with this id is known, perhaps no longer.
     #[error("no task `{0}`")]
     Unknown(TaskId),

@@ -69,6 +69,7 @@ mod record;
 mod schedule;
 mod task;
 mod time;
+mod transfer;
 mod worker;
 
 pub use backoff::Backoff;
@@ -80,6 +81,7 @@ pub use queue::Queue;
 pub use record::{Count, Filter, Record, State};
 pub use schedule::{Crontab, Schedule};
 pub use task::{Policy, Task};
+pub use transfer::Moved;
 pub use worker::{Delivery, Outcome, Report, Worker, WorkerConfig};
 
 /// The queue of tasks that name none.

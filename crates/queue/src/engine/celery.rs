@@ -12,7 +12,7 @@ pub(super) fn result(id: &TaskId, verdict: &Verdict, now_ms: i64) -> Option<Valu
         Verdict::Dead(reason) => ("FAILURE", failure("Exception", reason)),
         Verdict::Expire => ("REVOKED", failure("TaskRevokedError", "expired")),
         Verdict::Retry { reason, .. } => ("RETRY", failure("Exception", reason)),
-        Verdict::Park | Verdict::Release => return None,
+        Verdict::Park | Verdict::Release | Verdict::Moved => return None,
     };
     let has_failed = status == "FAILURE" || status == "RETRY";
     let traceback = has_failed.then(|| result["exc_message"][0].clone());

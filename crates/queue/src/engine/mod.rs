@@ -81,6 +81,10 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// prolongs its lease. False when it has finished.
     async fn cancel(&self, id: &TaskId) -> Result<bool>;
 
+    /// Forgets a task that waits or is parked, as if it had never been pushed. False when it is in
+    /// another state.
+    async fn forget(&self, id: &TaskId) -> Result<bool>;
+
     /// Forgets the tasks of a queue that are in `state`; running ones are never forgotten.
     async fn purge(&self, queue: &str, state: State) -> Result<u64>;
 
@@ -209,6 +213,8 @@ pub enum Verdict {
     Expire,
     /// Given back as if never claimed.
     Release,
+    /// Forgotten here, as if never pushed: it is with another engine now.
+    Moved,
 }
 
 /// What tending did.

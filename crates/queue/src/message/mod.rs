@@ -290,8 +290,7 @@ impl Message {
         }
     }
 
-    /// Brokers need this: the message is all that travels there.
-    #[cfg(any(feature = "redis", feature = "rabbitmq"))]
+    /// For what is told to run now: on a broker the message is all that travels.
     pub(crate) fn clear_eta(&mut self) {
         self.headers.insert("eta".into(), Value::Null);
     }

@@ -13,4 +13,5 @@ mod rabbitmq;
 mod redis;
 mod schedule;
 mod site;
+mod transfer;
 mod worker;

@@ -62,6 +62,7 @@ fn help_is_as_it_was_read_before() {
         &["task", "purge"],
         &["task", "pause"],
         &["task", "resume"],
+        &["task", "move"],
     ];
     let edge: &[&[&str]] = if cfg!(feature = "edge") { &[&["edge"]] } else { &[] };
     for words in commands.iter().chain(edge) {
@@ -183,4 +184,69 @@ fn tasks_are_looked_at_from_the_command_line() {
     assert_eq!(String::from_utf8(task(&["counts", "--json"]).stdout).unwrap(), "[]\n");
     let purged = task(&["purge", "default", "--state", "dead"]);
     assert_eq!(String::from_utf8(purged.stdout).unwrap(), "forgot 0 tasks\n");
+    assert_eq!(task(&["move"]).status.code(), Some(2), "neither from nor to");
+}
+
+/// Pushes, mends, moves and takes back tasks of a program that this one does not know.
+fn check_foreign_tasks(there: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let home = "sqlite:home.db";
+    let queue = format!("shop-{}", std::process::id());
+    let said = |words: &[&str]| {
+        let output = run(&folder, &[&["task"], words].concat(), &[]);
+        let wrong = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words:?}: {wrong}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let push = ["push", "shop.add", "[2, 3]", "--queue", &queue, "--url", home, "--json"];
+    let ids: Vec<String> = (0..3).map(|_| said(&push)["id"].as_str().unwrap().to_owned()).collect();
+    let late = said(&[&push[..], &["--delay", "3600"]].concat())["id"].clone();
+    let late = late.as_str().unwrap();
+    let moved = said(&["move", "--from", home, "--to", there, "--json"]);
+    assert_eq!(moved[0]["queue"], queue.as_str());
+    assert_eq!((&moved[0]["ready"], &moved[0]["waiting"]), (&3.into(), &1.into()));
+    assert_eq!(said(&["counts", "--url", home, "--json"]), serde_json::json!([]));
+
+    let show = |id: &str| said(&["show", id, "--url", there, "--json"]);
+    assert_eq!(
+        (&show(&ids[0])["state"], &show(late)["state"]),
+        (&"queued".into(), &"waiting".into())
+    );
+    said(&["cancel", late, "--url", there, "--json"]);
+    said(&["retry", late, "--arguments", "[20, 30]", "--url", there, "--json"]);
+    let mended = show(late);
+    assert_eq!((&mended["state"], &mended["arguments"]), (&"queued".into(), &[20, 30][..].into()));
+    let paused = said(&["pause", &queue, "--url", there, "--json"]);
+    assert!(paused["paused"].as_array().unwrap().contains(&queue.as_str().into()));
+    let stuck =
+        run(&folder, &["task", "move", "--from", there, "--to", home, "--queue", &queue], &[]);
+    assert_eq!(stuck.status.code(), Some(1));
+    assert!(String::from_utf8(stuck.stderr).unwrap().contains("it is paused where it is"));
+    said(&["resume", &queue, "--url", there, "--json"]);
+    let back = said(&["move", "--from", there, "--to", home, "--queue", &queue, "--json"]);
+    assert_eq!(back[0]["ready"], 4, "{there}: {back}");
+    let listed = run(&folder, &["task", "list", "--url", home, "--json"], &[]).stdout;
+    let listed: Vec<serde_json::Value> = String::from_utf8(listed)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let order: Vec<&str> = listed.iter().rev().map(|task| task["id"].as_str().unwrap()).collect();
+    assert_eq!(order, [&ids[0], &ids[1], &ids[2], late], "there and back in their order");
+    assert_eq!(
+        said(&["purge", &queue, "--state", "queued", "--url", home, "--json"])["forgotten"],
+        4
+    );
+    let nothing = run(&folder, &["task", "list", "--url", "sqlite:none.db"], &[]);
+    assert_eq!(nothing.status.code(), Some(2), "a database without a queue");
+}
+
+#[test]
+fn tasks_of_other_programs_are_pushed_mended_and_moved() {
+    check_foreign_tasks("sqlite:there.db");
+    #[cfg(feature = "redis")]
+    match std::env::var("THRONG_TEST_REDIS_URL") {
+        Ok(url) => check_foreign_tasks(&url),
+        Err(_) => println!("skip: THRONG_TEST_REDIS_URL is not set"),
+    }
 }

@@ -91,6 +91,15 @@ impl Database {
         Ok(is_cancelled)
     }
 
+    pub(super) async fn forget_row(&self, id: &TaskId) -> Result<bool, DbErr> {
+        let mut delete = Query::delete();
+        delete
+            .from_table(s::TASK)
+            .and_where(Expr::col(s::ID).eq(id.as_str()))
+            .and_where(Expr::col(s::STATE).is_in([State::Waiting, State::Parked].map(s::code)));
+        Ok(self.db.execute(&delete).await?.rows_affected() == 1)
+    }
+
     pub(super) async fn purge_rows(&self, queue: &str, state: State) -> Result<u64, DbErr> {
         if state == State::Running {
             return Ok(0);

@@ -145,6 +145,10 @@ impl Engine for Database {
         steady(|| self.cancel_row(id)).await.map_err(failed("cancel a task"))
     }
 
+    async fn forget(&self, id: &TaskId) -> Result<bool> {
+        steady(|| self.forget_row(id)).await.map_err(failed("forget a task"))
+    }
+
     async fn purge(&self, queue: &str, state: State) -> Result<u64> {
         steady(|| self.purge_rows(queue, state)).await.map_err(failed("purge tasks"))
     }

@@ -20,12 +20,14 @@ impl Database {
             let tx = self.begin().await?;
             let held = held(&tx, ended.iter().map(|ended| &ended.lease)).await?;
             let mut alike: HashMap<&'static str, Vec<i64>> = HashMap::new();
+            let mut moved: Vec<i64> = Vec::new();
             for Ended { lease, verdict } in ended.iter().filter(|end| held.contains(&end.lease)) {
                 match verdict {
                     Verdict::Done(serde_json::Value::Null) => {
                         alike.entry("done").or_default().push(lease.row);
                     }
                     Verdict::Release => alike.entry("release").or_default().push(lease.row),
+                    Verdict::Moved => moved.push(lease.row),
                     _ => {
                         let mut update = self.update_for(verdict);
                         update.and_where(Expr::col(s::SEQ).eq(lease.row));
@@ -42,6 +44,11 @@ impl Database {
                 let mut update = self.update_for(&verdict);
                 update.and_where(Expr::col(s::SEQ).is_in(rows));
                 tx.execute(&update).await?;
+            }
+            if !moved.is_empty() {
+                let mut delete = Query::delete();
+                delete.from_table(s::TASK).and_where(Expr::col(s::SEQ).is_in(moved));
+                tx.execute(&delete).await?;
             }
             tx.commit().await?;
             recorded.extend(ended.iter().map(|ended| held.contains(&ended.lease)));
@@ -87,7 +94,8 @@ impl Database {
                     .value(s::REASON, "no worker that met it knows a task of this name");
                 update
             }
-            Verdict::Release => {
+            // What has moved has no row any more.
+            Verdict::Release | Verdict::Moved => {
                 let mut update = Query::update();
                 update
                     .table(s::TASK)

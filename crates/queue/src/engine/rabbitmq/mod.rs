@@ -302,6 +302,10 @@ impl Engine for Rabbitmq {
         self.carrier.ledger.cancel(id).await
     }
 
+    async fn forget(&self, id: &TaskId) -> Result<bool> {
+        self.carrier.ledger.forget(id).await
+    }
+
     async fn purge(&self, queue: &str, state: State) -> Result<u64> {
         let mut purged = self.carrier.ledger.purge(queue, state).await?;
         if state == State::Queued {

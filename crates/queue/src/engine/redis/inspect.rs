@@ -189,7 +189,8 @@ fn read(fields: &HashMap<String, Vec<u8>>) -> Option<Record> {
     };
     let retries = message.retries().max(count("r"));
     message.set_retries(retries);
-    let due_ms = message.due_ms(0).filter(|_| state == State::Waiting);
+    // After a failure it waits for a time of its own, whatever it was pushed with.
+    let due_ms = number("d").or_else(|| message.due_ms(0)).filter(|_| state == State::Waiting);
     Some(Record {
         message,
         state,

@@ -200,6 +200,12 @@ impl Engine for Redis {
         Ok(cancelled)
     }
 
+    async fn forget(&self, id: &TaskId) -> Result<bool> {
+        let forgotten: Result<bool, RedisError> =
+            self.run(&self.scripts.forget, &[id.as_str()]).await;
+        forgotten.map_err(failed("forget a task"))
+    }
+
     async fn purge(&self, queue: &str, state: State) -> Result<u64> {
         self.purge_tasks(queue, state).await.map_err(failed("purge tasks"))
     }

@@ -1,9 +1,13 @@
 //! `task`: push tasks and look at what became of them.
 
+mod open;
+mod push;
+mod retry;
 mod show;
 mod spec;
+mod transfer;
 
-use std::{process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
@@ -12,7 +16,7 @@ use throng_queue::{Filter, Queue, State, TaskId};
 pub(super) use spec::spec;
 
 use super::{Failure, own, print::table, runtime, say};
-use crate::{App, Config, Error, Result, task::Kind};
+use crate::{App, Config, Error, Result, start::log, task::Kind};
 
 pub(super) fn run(mut app: App, config: Config, matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let Some((verb, matches)) = matches.subcommand() else {
@@ -20,61 +24,52 @@ pub(super) fn run(mut app: App, config: Config, matches: &ArgMatches) -> Result<
     };
     let kinds = std::mem::take(&mut app.tasks);
     runtime()?.block_on(async {
+        if verb == "move" {
+            log::start(&config.log_of_command())?;
+            return transfer::run(&config, matches).await;
+        }
+        if let Some(url) = matches.get_one::<String>("url") {
+            log::start(&config.log_of_command())?;
+            let queue = open::queue(url, &config, verb == "push").await?;
+            return act(&queue, &kinds, verb, matches).await;
+        }
         let works = own::open(app, config).await?;
         let queue = works.door.site().0.queue.clone();
-        let done = match verb {
-            "push" => push(&queue, &kinds, matches).await,
-            _ => ask(&queue, verb, matches).await.map_err(Failure::Run),
-        };
+        let done = act(&queue, &kinds, verb, matches).await;
         works.close().await;
         done
     })
 }
 
-async fn push(queue: &Queue, kinds: &[Kind], matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let name = word(matches, "name");
-    let Some(kind) = kinds.iter().find(|kind| kind.name == name) else {
-        let known: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.name)).collect();
-        let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
-        return Err(Failure::Usage(format!(
-            "no task is called `{name}`; this program has: {known}"
-        )));
-    };
-    let text = word(matches, "arguments");
-    let arguments: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::Usage(format!("the arguments `{text}` are not JSON: {error}")))?;
-    let mut message = (kind.read)(arguments)
-        .map_err(|error| Failure::Usage(format!("wrong arguments for task `{name}`: {error}")))?;
-    if let Some(delay) = matches.get_one::<u64>("delay") {
-        message = message.delay(Duration::from_secs(*delay));
+async fn act(
+    queue: &Queue,
+    kinds: &[Kind],
+    verb: &str,
+    matches: &ArgMatches,
+) -> Result<ExitCode, Failure> {
+    match verb {
+        "push" => push::run(queue, kinds, matches).await,
+        "retry" => retry::run(queue, matches).await,
+        _ => ask(queue, verb, matches).await.map_err(Failure::Run),
     }
-    let id = queue.push(message).await.map_err(Error::from)?;
-    if let Some(limit) = matches.get_one::<u64>("wait") {
-        return Ok(wait(queue, &id, *limit, matches.get_flag("json")).await?);
-    }
-    if matches.get_flag("json") {
-        say(json!({ "id": id }))
-    } else {
-        say(&id)
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn ask(queue: &Queue, verb: &str, matches: &ArgMatches) -> Result<ExitCode> {
+    let is_json = matches.get_flag("json");
     match verb {
         "list" => {
             let state = matches.get_one::<String>("state").and_then(|state| state.parse().ok());
             let name = matches.get_one::<String>("name").cloned();
-            list(queue, Filter { state, name, ..filter(matches) }, matches).await?;
+            list(queue, Filter { state, name, ..filter(matches) }, is_json).await?;
         }
         "dead" => {
             let dead = Filter { state: Some(State::Dead), ..filter(matches) };
-            list(queue, dead, matches).await?;
+            list(queue, dead, is_json).await?;
         }
-        "counts" => counts(queue, matches.get_flag("json")).await?,
+        "counts" => counts(queue, is_json).await?,
         "show" => {
             let record = queue.find(&task_id(matches)).await?;
-            if matches.get_flag("json") {
+            if is_json {
                 say(format_args!("{:#}", show::json(&record)));
             } else {
                 say(show::text(&record).trim_end());
@@ -82,34 +77,53 @@ async fn ask(queue: &Queue, verb: &str, matches: &ArgMatches) -> Result<ExitCode
         }
         "wait" => {
             let limit = matches.get_one::<u64>("wait").copied().unwrap_or(60);
-            return wait(queue, &task_id(matches), limit, matches.get_flag("json")).await;
+            return wait(queue, &task_id(matches), limit, is_json).await;
         }
-        "retry" | "cancel" => {
+        "cancel" => {
             for id in matches.get_many::<String>("id").into_iter().flatten() {
-                let id = TaskId::from(id.as_str());
-                match verb {
-                    "retry" => queue.retry(&id).await?,
-                    _ => queue.cancel(&id).await?,
-                }
-                say(format_args!("{id} {}", if verb == "retry" { "queued" } else { "cancelled" }));
+                queue.cancel(&TaskId::from(id.as_str())).await?;
+                tell(
+                    is_json,
+                    json!({"id": id, "state": "cancelled"}),
+                    format_args!("{id} cancelled"),
+                );
             }
         }
         "purge" => {
             let state: State =
                 word(matches, "state").parse().map_err(|error: String| Error::invalid(error))?;
             let count = queue.purge(&word(matches, "queue"), state).await?;
-            say(format_args!("forgot {count} tasks"));
+            tell(is_json, json!({"forgotten": count}), format_args!("forgot {count} tasks"));
         }
-        "pause" => queue.pause(&word(matches, "queue")).await?,
-        "resume" => queue.resume(&word(matches, "queue")).await?,
+        "pause" => {
+            queue.pause(&word(matches, "queue")).await?;
+            paused(queue, is_json).await?;
+        }
+        "resume" => {
+            queue.resume(&word(matches, "queue")).await?;
+            paused(queue, is_json).await?;
+        }
         _ => return Err(Error::invalid(format!("`task` has no `{verb}`"))),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(queue: &Queue, filter: Filter, matches: &ArgMatches) -> Result {
+/// Says which queues are paused now.
+async fn paused(queue: &Queue, is_json: bool) -> Result {
+    let paused = queue.paused().await?;
+    let words = if paused.is_empty() { "none".to_owned() } else { paused.join(", ") };
+    tell(is_json, json!({"paused": paused}), format_args!("paused now: {words}"));
+    Ok(())
+}
+
+/// One line, for machines or for people.
+fn tell(is_json: bool, json: Value, words: impl Display) {
+    if is_json { say(json) } else { say(words) }
+}
+
+async fn list(queue: &Queue, filter: Filter, is_json: bool) -> Result {
     let records = queue.list(&filter).await?;
-    if matches.get_flag("json") {
+    if is_json {
         // One object a line, for `jq` and the like.
         records.iter().map(show::json).for_each(say);
         return Ok(());

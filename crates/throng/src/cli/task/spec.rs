@@ -12,6 +12,8 @@ pub(crate) fn spec(name: &'static str) -> Command {
     let wait_s =
         || Arg::new("wait").long("wait").value_name("SECONDS").value_parser(value_parser!(u64));
     let queue = || Arg::new("queue").long("queue").value_name("QUEUE").help("Only this queue");
+    let only_name =
+        || Arg::new("name").long("name").value_name("NAME").help("Only tasks of this name");
     let limit = || {
         let limit = Arg::new("limit").long("limit").value_name("N").default_value("50");
         limit.value_parser(value_parser!(u64)).help("At most this many, newest first")
@@ -23,9 +25,17 @@ pub(crate) fn spec(name: &'static str) -> Command {
     Command::new("task")
         .about("Push tasks, and look at what became of them")
         .subcommand_required(true)
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .global(true)
+                .help("Another queue: redis://, amqp://, sqlite:, postgres://… [default: the site's]"),
+        )
         .after_help(format!(
-            "Examples:\n  {name} task list --state dead\n  {name} task counts\n  {name} task push NAME \
-             '{{\"field\": 1}}' --wait 30"
+            "Examples:\n  {name} task list --state dead\n  {name} task counts --url \
+             redis://celery:6379/0\n  {name} task push NAME '{{\"field\": 1}}' --wait 30\n\nExit code: 0 \
+             done, 1 failed or not found, 2 wrong usage."
         ))
         .disable_help_subcommand(true)
         .subcommand(
@@ -36,7 +46,20 @@ pub(crate) fn spec(name: &'static str) -> Command {
                     Arg::new("arguments")
                         .value_name("JSON")
                         .default_value("null")
-                        .help("Its fields as a JSON object"),
+                        .help("Its fields as a JSON object, or positional arguments as an array"),
+                )
+                .arg(
+                    Arg::new("queue")
+                        .long("queue")
+                        .value_name("QUEUE")
+                        .help("Its queue; wanted for a task that this program does not have"),
+                )
+                .arg(
+                    Arg::new("priority")
+                        .long("priority")
+                        .value_name("0-9")
+                        .value_parser(value_parser!(u8).range(0..=9))
+                        .help("Higher runs first"),
                 )
                 .arg(
                     Arg::new("delay")
@@ -49,7 +72,8 @@ pub(crate) fn spec(name: &'static str) -> Command {
                 .arg(json())
                 .after_help(format!(
                     "Examples:\n  {name} task push mail_ticket '{{\"order\": 7}}'\n  {name} task push \
-                     mail_ticket '{{\"order\": 7}}' --wait 30"
+                     mail_ticket '{{\"order\": 7}}' --wait 30\n  {name} task push shop.tasks.add '[2, 3]' \
+                     --queue celery --url redis://celery:6379/0"
                 )),
         )
         .subcommand(
@@ -57,7 +81,7 @@ pub(crate) fn spec(name: &'static str) -> Command {
                 .about("List tasks, newest first")
                 .arg(queue())
                 .arg(state().help("Only tasks in this state"))
-                .arg(Arg::new("name").long("name").value_name("NAME").help("Only tasks of this name"))
+                .arg(only_name())
                 .arg(limit())
                 .arg(json())
                 .after_help(format!("Example:\n  {name} task list --state running")),
@@ -93,14 +117,28 @@ pub(crate) fn spec(name: &'static str) -> Command {
         )
         .subcommand(
             Command::new("retry")
-                .about("Run tasks that are dead, cancelled or waiting now, as if new")
-                .arg(ids())
-                .after_help(format!("Example:\n  {name} task retry 0f9c…")),
+                .about("Run tasks that are dead, parked, cancelled or waiting now, as if new")
+                .arg(ids().required(false).required_unless_present("dead"))
+                .arg(
+                    Arg::new("arguments")
+                        .long("arguments")
+                        .value_name("JSON")
+                        .help("With these arguments instead of its own"),
+                )
+                .arg(flag("dead", "All dead letters").conflicts_with_all(["id", "arguments"]))
+                .arg(queue().requires("dead"))
+                .arg(only_name().requires("dead"))
+                .arg(json())
+                .after_help(format!(
+                    "Examples:\n  {name} task retry 0f9c…\n  {name} task retry 0f9c… --arguments \
+                     '{{\"order\": 7}}'\n  {name} task retry --dead --name mail_ticket"
+                )),
         )
         .subcommand(
             Command::new("cancel")
                 .about("Take tasks back; those that run are stopped within seconds")
                 .arg(ids())
+                .arg(json())
                 .after_help(format!("Example:\n  {name} task cancel 0f9c…")),
         )
         .subcommand(
@@ -108,18 +146,22 @@ pub(crate) fn spec(name: &'static str) -> Command {
                 .about("Forget the tasks of a queue that are in one state")
                 .arg(Arg::new("queue").value_name("QUEUE").required(true).help("The queue"))
                 .arg(state().required(true).help("Which of its tasks"))
+                .arg(json())
                 .after_help(format!("Example:\n  {name} task purge default --state dead")),
         )
         .subcommand(
             Command::new("pause")
                 .about("Stop handing out the tasks of a queue, until it is resumed")
                 .arg(Arg::new("queue").value_name("QUEUE").required(true).help("The queue"))
+                .arg(json())
                 .after_help(format!("Example:\n  {name} task pause default")),
         )
         .subcommand(
             Command::new("resume")
                 .about("Hand out the tasks of a paused queue again")
                 .arg(Arg::new("queue").value_name("QUEUE").required(true).help("The queue"))
+                .arg(json())
                 .after_help(format!("Example:\n  {name} task resume default")),
         )
+        .subcommand(super::transfer::spec(name))
 }

@@ -27,7 +27,7 @@ for at = 4, #ARGV, 7 do
       index(verdict, queue, now, id)
     elseif verdict == 'retry' then
       redis.call('HINCRBY', task, 'r', 1)
-      redis.call('HSET', task, 's', 'waiting', 'x', reason, 'c', 0, 't', '')
+      redis.call('HSET', task, 's', 'waiting', 'x', reason, 'c', 0, 't', '', 'd', time)
       index('waiting', queue, time, id)
     elseif verdict == 'park' then
       redis.call('HSET', task, 's', 'parked', 'x', reason, 't', '')
@@ -36,6 +36,9 @@ for at = 4, #ARGV, 7 do
       local held = redis.call('HMGET', task, 'l', 'm')
       redis.call('HDEL', task, 't')
       enqueue(id, queue, held[1], held[2], true)
+    elseif verdict == 'moved' then
+      forget_unique(is[4], id)
+      redis.call('DEL', task)
     end
     if celery ~= '' and is[5] ~= '1' then
       local key = prefix .. 'celery-task-meta-' .. id

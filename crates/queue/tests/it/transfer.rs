@@ -1,0 +1,127 @@
+//! Tasks that move between engines.
+
+use std::time::Duration;
+
+use throng_queue::{
+    Message, Queue, State, TaskId,
+    engine::{Claim, Engine, database::Database},
+};
+
+use crate::site::Site;
+
+fn claim(queues: &[String], limit: usize) -> Claim<'_> {
+    Claim {
+        worker: "test",
+        queues,
+        names: None,
+        limit,
+        takes_suspect: true,
+        lease: Duration::from_secs(60),
+    }
+}
+
+/// Everything that can be claimed, in the order in which it is handed out.
+async fn drain(engine: &dyn Engine, queue: &str) -> Vec<TaskId> {
+    let queues = [queue.to_owned()];
+    let mut ids = Vec::new();
+    let mut empty = 0;
+    while empty < 3 {
+        let tasks = engine.claim(&claim(&queues, 100)).await.unwrap().tasks;
+        empty = if tasks.is_empty() { empty + 1 } else { 0 };
+        ids.extend(tasks.into_iter().map(|task| task.message.id()));
+    }
+    ids
+}
+
+/// Moves tasks of all kinds to the other engine and on to a database.
+async fn check(source: &Site, there: Queue) {
+    let name = TaskId::random().to_string();
+    let home = Site::new().await;
+    let message = |at: u8| Message::new("count", [at]).unwrap().queue(&name).priority(at % 3 * 4);
+    let mut pushed: Vec<(u8, TaskId)> = Vec::new();
+    for at in 0..60 {
+        let message = message(at);
+        let message = if at % 2 == 0 { message.ignore_result() } else { message };
+        pushed.push((at % 3, source.push(message).await));
+    }
+    let late = source.push(message(0).at(source.clock.now_ms() + 60_000)).await;
+    let mut told = 0;
+    let moved = source.queue.move_to(&there, &name, &mut |moved| told = moved.total()).await;
+    let moved = moved.unwrap();
+    assert_eq!((moved.queued, moved.waiting, moved.total(), told), (60, 1, 61, 61));
+    assert!(source.queue.find(&late).await.is_err(), "nothing is left behind");
+    let record = there.find(&late).await.unwrap();
+    assert_eq!(record.state, State::Waiting);
+    assert_eq!(record.due_ms, Some(source.clock.now_ms() + 60_000));
+
+    let moved = there.move_to(&home.queue, &name, &mut |_| ()).await.unwrap();
+    assert_eq!((moved.queued, moved.waiting), (60, 1));
+    pushed.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+    let order: Vec<TaskId> = pushed.into_iter().map(|(_, id)| id).collect();
+    let engine = Database::new(home.db.clone(), home.clock.clone());
+    assert_eq!(drain(&engine, &name).await, order, "higher priorities first, then as pushed");
+}
+
+#[tokio::test]
+async fn tasks_move_from_the_database_and_back_in_their_order() {
+    let source = Site::new().await;
+    let there = Site::new().await;
+    check(&source, there.queue.clone()).await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn tasks_move_to_redis_and_back_in_their_order() {
+    let Some(url) = crate::redis::url() else { return };
+    let source = Site::new().await;
+    let engine = crate::redis::open(&url, &source.clock).await;
+    check(&source, Queue::with_engine(engine, source.clock.clone())).await;
+}
+
+#[cfg(feature = "rabbitmq")]
+#[tokio::test]
+async fn tasks_move_to_rabbitmq_and_back_in_their_order() {
+    let Some(url) = crate::rabbitmq::url() else { return };
+    let (source, ledger) = (Site::new().await, Site::new().await);
+    let url = crate::rabbitmq::first(&url, "max_priority=10");
+    let engine = crate::rabbitmq::open(&url, &ledger).await;
+    check(&source, Queue::with_engine(engine, ledger.clock.clone())).await;
+}
+
+#[tokio::test]
+async fn a_move_that_was_killed_loses_nothing_when_it_is_made_again() {
+    let (source, target) = (Site::new().await, Site::new().await);
+    let name = TaskId::random().to_string();
+    let mut pushed = Vec::new();
+    for at in 0..20 {
+        pushed.push(source.push(Message::new("count", [at]).unwrap().queue(&name)).await);
+    }
+    // A move that had claimed all and pushed half when it was killed.
+    let engine = Database::new(source.db.clone(), source.clock.clone());
+    let queues = [name.clone()];
+    let claimed = engine.claim(&claim(&queues, 20)).await.unwrap().tasks;
+    for task in &claimed[..10] {
+        target.push(task.message.clone()).await;
+    }
+    let moved = source.queue.move_to(&target.queue, &name, &mut |_| ()).await.unwrap();
+    assert_eq!(moved.total(), 0, "what it held is held for a minute");
+    source.hand.advance(Duration::from_secs(61));
+    let moved = source.queue.move_to(&target.queue, &name, &mut |_| ()).await.unwrap();
+    assert_eq!(moved.queued, 20);
+    let target = Database::new(target.db.clone(), target.clock.clone());
+    assert_eq!(drain(&target, &name).await, pushed, "each once, in their order");
+    assert_eq!(drain(&engine, &name).await, []);
+}
+
+#[tokio::test]
+async fn tasks_do_not_move_to_where_they_are() {
+    let site = Site::new().await;
+    let id = site.push(Message::new("count", ()).unwrap()).await;
+    let other = Queue::database(site.db.clone(), site.clock.clone());
+    let refused = site.queue.move_to(&other, "default", &mut |_| ()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("both engines keep their tasks in one place"),
+        "{refused}"
+    );
+    assert_eq!(site.queue.find(&id).await.unwrap().state, State::Queued);
+}
