@@ -224,11 +224,13 @@ impl Reader {
     ) -> Poll<Option<Result<Bytes, Broken>>> {
         let this = self.get_mut();
         if let Some(whole) = this.content.get() {
-            let rest = whole.slice((this.at as usize).min(whole.len())..);
-            this.at = whole.len() as u64;
-            return Poll::Ready((!rest.is_empty()).then_some(Ok(rest)));
+            return Poll::Ready(rest(whole, &mut this.at).map(Ok));
         }
         let mut state = this.content.lock();
+        // It may have come to its end since, and then its pieces are gone.
+        if let Some(whole) = this.content.get() {
+            return Poll::Ready(rest(whole, &mut this.at).map(Ok));
+        }
         if this.at < state.length {
             let index = state.chunks.partition_point(|(at, _)| *at <= this.at);
             let Some((at, chunk)) = index.checked_sub(1).and_then(|index| state.chunks.get(index))
@@ -252,6 +254,13 @@ impl Reader {
             }
         }
     }
+}
+
+/// What of `whole` was not read yet.
+fn rest(whole: &Bytes, at: &mut u64) -> Option<Bytes> {
+    let rest = whole.slice((*at as usize).min(whole.len())..);
+    *at = whole.len() as u64;
+    (!rest.is_empty()).then_some(rest)
 }
 
 impl Drop for Reader {
