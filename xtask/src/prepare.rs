@@ -112,6 +112,7 @@ fn is_installed(program: &str) -> bool {
 
 /// Programs that tests start by name, and the Debian packages that bring them.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("curl", "curl"),
     ("initdb", "postgresql"),
     ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),

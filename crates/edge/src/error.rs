@@ -1,5 +1,7 @@
 //! What can be wrong with an edge before it serves anything.
 
+use std::path::PathBuf;
+
 /// The result of making and running an edge.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -34,6 +36,17 @@ pub enum Error {
         /// What would be right.
         reason: &'static str,
     },
+    /// A certificate cannot be shown to visitors.
+    #[error("cannot use the certificate in `{}`: {reason}", .path.display())]
+    Certificate {
+        /// The file that is at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is nothing to speak TLS with.
+    #[error("TLS needs at least one certificate and its key")]
+    NoCertificate,
     /// The listener failed.
     #[error("cannot accept connections")]
     Accept(#[source] std::io::Error),
@@ -57,6 +70,8 @@ impl Error {
             Self::Upstream { .. }
             | Self::NoUpstream
             | Self::SameUpstream { .. }
+            | Self::Certificate { .. }
+            | Self::NoCertificate
             | Self::Setting { .. } => Kind::Bug,
         }
     }

@@ -28,7 +28,7 @@
 //! never gets a stored page, and no answer to them is ever stored. What untrusted peers claim in
 //! Forwarded and X-Forwarded-* reaches no back end. Everything that a stranger can make grow is
 //! bounded in [`Config`], or refused. **Not promised:** that a page stays stored for as long as it is
-//! fresh; interim answers (103) do not pass; HTTPS is not spoken yet, on either side.
+//! fresh; interim answers (103) do not pass; HTTPS is spoken to visitors, not to back ends.
 //!
 //! # The page cache alone
 //!
@@ -83,6 +83,7 @@ mod proxy;
 mod proxy_protocol;
 mod stats;
 mod tasks;
+mod tls;
 mod upstream;
 
 pub use balance::{Balance, Status};
@@ -92,5 +93,6 @@ pub use config::{ClientLimits, Config, Health};
 pub use error::{Error, Kind, Result};
 pub use log::{AccessLog, LogWriter};
 pub use peer::{Network, NetworkError};
-pub use proxy::{Edge, ServerStatus};
+pub use proxy::{Edge, Listener, ServerStatus};
+pub use tls::{CertificateStatus, Certificates, PemFiles};
 pub use upstream::Upstream;

@@ -10,10 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use throng_core::Clock;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::{
     body::{Body, BoxError},
@@ -80,20 +77,25 @@ impl HttpBody for Limited {
 ///
 /// When it is closed while the other side still sends, the kernel would throw away the answer that
 /// is on its way; so what comes is read for a moment longer.
-pub(crate) struct Patient {
-    stream: Option<TcpStream>,
+pub(crate) struct Patient<S: Stream> {
+    stream: Option<S>,
     patience: Patience,
     has_ended: bool,
     tasks: Tasks,
 }
 
-impl Patient {
-    pub(crate) fn new(stream: TcpStream, clock: &Clock, timeout_ms: u64, tasks: &Tasks) -> Self {
+/// A connection, with or without TLS.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+impl<S: Stream> Patient<S> {
+    pub(crate) fn new(stream: S, clock: &Clock, timeout_ms: u64, tasks: &Tasks) -> Self {
         let patience = Patience::new(clock, timeout_ms);
         Self { stream: Some(stream), patience, has_ended: false, tasks: tasks.clone() }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut S>> {
         // It is there until the drop.
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -116,7 +118,7 @@ impl Patient {
     }
 }
 
-impl Drop for Patient {
+impl<S: Stream> Drop for Patient<S> {
     fn drop(&mut self) {
         let Some(stream) = self.stream.take().filter(|_| !self.has_ended) else { return };
         if tokio::runtime::Handle::try_current().is_ok() {
@@ -128,7 +130,7 @@ impl Drop for Patient {
     }
 }
 
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: impl Stream) {
     let mut scrap = [0; 4096];
     if stream.shutdown().await.is_err() {
         return;
@@ -140,7 +142,7 @@ async fn linger(mut stream: TcpStream) {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: Stream> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -155,7 +157,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: Stream> AsyncWrite for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -179,7 +181,9 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(cx)
+        // With TLS this is where bytes wait.
+        let flushed = self.stream()?.poll_flush(cx);
+        self.watch(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

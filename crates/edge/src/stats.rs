@@ -23,6 +23,10 @@ pub(crate) struct Stats {
     pub(crate) limited: Figure,
     pub(crate) purges: Figure,
     pub(crate) lost_lines: Figure,
+    pub(crate) handshakes: Figure,
+    pub(crate) floods: Figure,
+    pub(crate) malformed: Figure,
+    pub(crate) slow: Figure,
 }
 
 pub(crate) struct Figure {
@@ -67,6 +71,10 @@ impl Stats {
             limited: Figure::new(counter!(LIMITED)),
             purges: Figure::new(counter!(PURGES)),
             lost_lines: Figure::new(counter!(LOST_LINES)),
+            handshakes: Figure::new(counter!(HANDSHAKES)),
+            floods: Figure::new(counter!(FLOODS)),
+            malformed: Figure::new(counter!(MALFORMED)),
+            slow: Figure::new(counter!(SLOW)),
         }
     }
 
@@ -93,6 +101,10 @@ impl Stats {
             (LIMITED, &self.limited),
             (PURGES, &self.purges),
             (LOST_LINES, &self.lost_lines),
+            (HANDSHAKES, &self.handshakes),
+            (FLOODS, &self.floods),
+            (MALFORMED, &self.malformed),
+            (SLOW, &self.slow),
         ];
         for (name, help) in HELP {
             say(&format!("# HELP {name} {help}\n# TYPE {name} counter"));
@@ -141,7 +153,11 @@ const REFUSED: &str = "throng_edge_refused_total";
 const LIMITED: &str = "throng_edge_limited_total";
 const PURGES: &str = "throng_edge_purges_total";
 const LOST_LINES: &str = "throng_edge_lost_log_lines_total";
-const HELP: [(&str, &str); 10] = [
+const HANDSHAKES: &str = "throng_edge_failed_handshakes_total";
+const FLOODS: &str = "throng_edge_floods_total";
+const MALFORMED: &str = "throng_edge_malformed_total";
+const SLOW: &str = "throng_edge_slow_connections_total";
+const HELP: [(&str, &str); 14] = [
     (REQUESTS, "requests by what the cache did for them"),
     (ANSWERS, "answers by class of status"),
     (SENT, "bytes of bodies sent to visitors"),
@@ -152,4 +168,8 @@ const HELP: [(&str, &str); 10] = [
     (LIMITED, "requests of clients that asked more than they may"),
     (PURGES, "purges over HTTP"),
     (LOST_LINES, "lines of the access log that were dropped because its writer fell behind"),
+    (HANDSHAKES, "connections that ended before TLS was agreed on"),
+    (FLOODS, "HTTP/2 connections that were cut for giving up most of what they asked for"),
+    (MALFORMED, "requests that cannot be understood or are larger than they may be"),
+    (SLOW, "connections that were closed because too little came, or was read, for too long"),
 ];

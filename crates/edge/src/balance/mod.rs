@@ -309,6 +309,20 @@ mod tests {
     }
 
     #[test]
+    fn when_too_few_are_well_it_is_the_checks_that_are_wrong() {
+        let health = Health::default();
+        let servers = ["a", "b", "c", "d"].map(Standing::new);
+        let all: Vec<&Standing> = servers.iter().collect();
+        let used = || shares(&all, second(1)).iter().filter(|share| **share > 0).count();
+        for (down, still_used) in [(1, 3), (2, 2), (3, 4)] {
+            for _ in 0..health.fall {
+                servers[down].checked(&health, second(1), false);
+            }
+            assert_eq!(used(), still_used, "{down} are down");
+        }
+    }
+
+    #[test]
     fn the_fewest_connections_for_the_weight_win_and_equals_take_turns() {
         let health = Health::default();
         let servers = [Standing::new("a"), Standing::new("b"), Standing::new("c")];

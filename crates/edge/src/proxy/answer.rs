@@ -5,13 +5,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body::Body as HttpBody;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
 use super::{
     Edge, head, pages,
     send::{Outgoing, Refusal},
+    talk::AskOverHttps,
     tunnel,
 };
 use crate::{
@@ -33,12 +34,15 @@ pub(super) struct Came<'a> {
 impl Edge {
     pub(super) async fn answer(&self, request: Request<Body>, came: Came<'_>) -> Response<Body> {
         let config = &self.inner.config;
-        let host = match head::host(&request) {
+        let host = match head::host(&request, config) {
             Ok(host) => host,
-            Err(status) => return pages::closing(status, came.id),
+            Err(status) => {
+                self.inner.stats.malformed.add(1);
+                return pages::closing(status, came.id);
+            }
         };
-        if request.body().size_hint().lower() > config.max_body_bytes {
-            return pages::closing(StatusCode::PAYLOAD_TOO_LARGE, came.id);
+        if let Some(AskOverHttps(port)) = request.extensions().get() {
+            return pages::over_https(&host, *port, request.uri());
         }
         if let Some(answer) = self.purge(&request, &host, came.id) {
             return answer;
@@ -69,6 +73,7 @@ impl Edge {
     fn prepare(&self, parts: &mut Parts, host: &str, came: Came<'_>) -> Option<OnUpgrade> {
         let wanted = head::upgrade(&parts.headers);
         cache::strip_hop(&mut parts.headers);
+        head::join_cookies(&mut parts.headers);
         // It was the server's of this connection to heed, and it has.
         parts.headers.remove(header::EXPECT);
         let (peer, is_trusted, scheme) = (came.peer, came.is_trusted, came.scheme);
@@ -78,7 +83,12 @@ impl Edge {
                 parts.headers.insert(name, value);
             }
         }
-        parts.headers.append(header::VIA, HeaderValue::from_static("1.1 throng"));
+        let via = match parts.version {
+            Version::HTTP_2 => "2.0 throng",
+            Version::HTTP_10 => "1.0 throng",
+            _ => "1.1 throng",
+        };
+        parts.headers.append(header::VIA, HeaderValue::from_static(via));
         let wanted = wanted?;
         parts.headers.insert(header::UPGRADE, wanted);
         parts.extensions.remove::<OnUpgrade>()

@@ -34,6 +34,11 @@ impl Fleet {
         self.changes.subscribe()
     }
 
+    /// Closes the connections to back ends that are at rest.
+    pub(super) fn rest(&self) {
+        self.now().iter().for_each(|server| server.rest());
+    }
+
     fn named(&self, name: &str) -> Option<Arc<Server>> {
         self.now().iter().find(|server| server.name == name).map(Arc::clone)
     }

@@ -1,26 +1,56 @@
 //! Accepts connections, and checks the back ends meanwhile.
 
 use std::{
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use hyper::{Request, body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use rustls::ServerConfig;
 use throng_core::Shutdown;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::Edge;
-use crate::{Body, Error, Result, limit::Patient, proxy_protocol, upstream::Server};
+use super::{
+    Edge,
+    talk::{Protocol, Talk},
+};
+use crate::{
+    Certificates, Error, Result, proxy_protocol, tasks::Tasks, tls::ALPN_H2, upstream::Server,
+};
+
+/// A socket that visitors come in by.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    https_port: Option<u16>,
+}
+
+impl Listener {
+    /// HTTP/1.1 and HTTP/2 in the clear.
+    #[must_use]
+    pub fn plain(socket: TcpListener) -> Self {
+        Self { socket, tls: None, https_port: None }
+    }
+
+    /// HTTP/1.1 and HTTP/2 over TLS 1.2 or 1.3.
+    #[must_use]
+    pub fn tls(socket: TcpListener, certificates: &Certificates) -> Self {
+        let tls = Some(certificates.config());
+        Self { socket, tls, https_port: None }
+    }
+
+    /// Answers every request with a redirect to the same address over HTTPS, at `port`.
+    #[must_use]
+    pub fn sending_to_https(self, port: u16) -> Self {
+        Self { https_port: Some(port), ..self }
+    }
+}
 
 impl Edge {
     /// Serves HTTP/1.1 and HTTP/2 in the clear on `listener` until `shutdown`; then finishes what is
@@ -31,9 +61,28 @@ impl Edge {
         shutdown: Shutdown,
         grace: Duration,
     ) -> Result<()> {
+        self.serve_on([Listener::plain(listener)], shutdown, grace).await
+    }
+
+    /// As [`serve`](Self::serve), on each of `listeners`.
+    pub async fn serve_on(
+        &self,
+        listeners: impl IntoIterator<Item = Listener>,
+        shutdown: Shutdown,
+        grace: Duration,
+    ) -> Result<()> {
         let checks = self.check(shutdown.clone());
-        let accepts = self.accept(listener, shutdown, grace);
+        let (visitors, places) = (Tasks::default(), Arc::new(self.places()));
+        let accepts = listeners.into_iter().map(|listener| {
+            self.accept(listener, shutdown.clone(), (visitors.clone(), Arc::clone(&places)))
+        });
+        let accepts = async {
+            let accepted = futures_util::future::join_all(accepts).await;
+            visitors.finish(&self.inner.clock, grace).await;
+            accepted.into_iter().collect::<Result<()>>()
+        };
         let (accepted, ()) = tokio::join!(accepts, checks);
+        self.inner.fleet.rest();
         self.inner.tasks.finish(&self.inner.clock, grace).await;
         accepted
     }
@@ -78,14 +127,18 @@ impl Edge {
         }
     }
 
+    fn places(&self) -> Semaphore {
+        Semaphore::new(self.inner.config.max_connections.min(Semaphore::MAX_PERMITS))
+    }
+
     async fn accept(
         &self,
-        listener: TcpListener,
+        listener: Listener,
         shutdown: Shutdown,
-        grace: Duration,
+        (visitors, places): (Tasks, Arc<Semaphore>),
     ) -> Result<()> {
-        let places = Arc::new(Semaphore::new(self.inner.config.max_connections));
-        let graceful = GracefulShutdown::new();
+        let Listener { socket, tls, https_port } = listener;
+        let tls = tls.map(TlsAcceptor::from);
         let mut failures = 0_u32;
         loop {
             let place = tokio::select! {
@@ -93,15 +146,21 @@ impl Edge {
                 () = shutdown.requested() => break,
             };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 () = shutdown.requested() => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
                     failures = 0;
-                    let connection = self.connection(stream, peer, graceful.watcher());
-                    self.inner.tasks.spawn(async move {
-                        connection.await;
+                    let (edge, shutdown) = (self.clone(), shutdown.clone());
+                    let (tls, talk) = (tls.clone(), Talk::new(self, peer.ip(), https_port));
+                    visitors.spawn(async move {
+                        // Broken connections are an everyday thing.
+                        if let Err(error) =
+                            edge.connected(stream, peer, (tls, talk, shutdown)).await
+                        {
+                            tracing::debug!("closed a connection of {peer}: {error}");
+                        }
                         drop(place);
                     });
                 }
@@ -114,90 +173,56 @@ impl Edge {
                 Err(error) => return Err(Error::Accept(error)),
             }
         }
-        drop(listener);
-        let _ = self.inner.clock.timeout(grace, graceful.shutdown()).await;
         Ok(())
     }
 
-    fn connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) -> impl Future<Output = ()> + use<> {
-        let edge = self.clone();
-        async move {
-            match edge.visitor(stream, peer).await {
-                Ok((stream, visitor)) => edge.talk(stream, visitor, watcher).await,
-                // Broken connections are an everyday thing.
-                Err(error) => tracing::debug!("closed a connection of {peer}: {error}"),
-            }
-        }
-    }
-
-    /// Who is at the other end: the peer, or whom it says it speaks for.
-    async fn visitor(
+    async fn connected(
         &self,
         mut stream: TcpStream,
         peer: SocketAddr,
-    ) -> io::Result<(TcpStream, IpAddr)> {
+        (tls, mut talk, shutdown): (Option<TlsAcceptor>, Talk, Shutdown),
+    ) -> io::Result<()> {
+        let _ = stream.set_nodelay(true); // only slower without it
+        let limit = Duration::from_millis(self.inner.config.head_timeout_ms);
+        talk.visitor = self.visitor(&mut stream, peer).await?;
+        let Some(tls) = tls else {
+            let begun =
+                self.inner.clock.timeout(limit, Protocol::of(&stream, &self.inner.clock)).await;
+            let late = || io::Error::from(io::ErrorKind::TimedOut);
+            let begun = begun.ok_or_else(late).inspect_err(|_| self.inner.stats.slow.add(1))?;
+            talk.protocol = begun?;
+            talk.over(stream, shutdown).await;
+            return Ok(());
+        };
+        let shaken = self.inner.clock.timeout(limit, tls.accept(stream)).await;
+        let shaken = shaken.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
+        let stream = shaken.inspect_err(|_| self.inner.stats.handshakes.add(1))?;
+        talk.scheme = "https";
+        talk.protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(ALPN_H2) => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        talk.over(stream, shutdown).await;
+        Ok(())
+    }
+
+    /// Who is at the other end: the peer, or whom it says it speaks for.
+    async fn visitor(&self, stream: &mut TcpStream, peer: SocketAddr) -> io::Result<IpAddr> {
         let config = &self.inner.config;
         if !config.proxy_protocol {
-            return Ok((stream, peer.ip()));
+            return Ok(peer.ip());
         }
         if !config.trusted_peers.iter().any(|network| network.contains(peer.ip())) {
             let reason = "only trusted peers may say who the visitor is";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
         let limit = Duration::from_millis(config.head_timeout_ms);
-        let header = self.inner.clock.timeout(limit, proxy_protocol::read(&mut stream)).await;
+        let header = self.inner.clock.timeout(limit, proxy_protocol::read(stream)).await;
         let visitor = header.ok_or(io::ErrorKind::TimedOut)??;
-        Ok((stream, visitor.unwrap_or(peer.ip())))
-    }
-
-    fn talk(
-        &self,
-        stream: TcpStream,
-        address: IpAddr,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) -> impl Future<Output = ()> + use<> {
-        let config = &self.inner.config;
-        let _ = stream.set_nodelay(true); // only slower without it
-        let (clock, tasks) = (&self.inner.clock, &self.inner.tasks);
-        let io = TokioIo::new(Patient::new(stream, clock, config.body_timeout_ms, tasks));
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(config.head_timeout_ms))
-            .max_buf_size(config.max_head_bytes)
-            .max_headers(config.max_fields)
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MOST_STREAMS)
-            .max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(Duration::from_millis(config.head_timeout_ms))
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        let edge = self.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let edge = edge.clone();
-            async move {
-                let request = request.map(Body::incoming);
-                Ok::<_, Infallible>(edge.handle(request, address, "http").await)
-            }
-        });
-        async move {
-            let connection = builder.serve_connection_with_upgrades(io, service).into_owned();
-            // Broken connections are an everyday thing; hyper has answered what can be answered.
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!("a connection of {address} broke: {error}");
-            }
-        }
+        Ok(visitor.unwrap_or(peer.ip()))
     }
 }
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// Ten seconds of failures.
 const MOST_FAILURES: u32 = 200;
-const MOST_STREAMS: u32 = 128;
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -8,6 +8,8 @@ mod listen;
 mod pages;
 mod purge;
 mod send;
+mod streams;
+mod talk;
 mod tunnel;
 
 use std::{
@@ -22,6 +24,7 @@ use http::{Request, Response};
 use throng_core::Clock;
 
 use fleet::Fleet;
+pub use listen::Listener;
 pub(crate) use send::ServedBy;
 
 use crate::{

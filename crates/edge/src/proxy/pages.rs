@@ -1,6 +1,6 @@
 //! What a visitor reads when there is no page of the site to send.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 
 use super::send::Refusal;
 use crate::{Body, client::TooMuch, upstream::Cause};
@@ -35,6 +35,21 @@ pub(super) fn refused(refusal: Refusal, retry_after_s: u32, id: &str) -> Respons
         page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
     }
     page
+}
+
+/// For a request that should have come over HTTPS. `host` is what [`super::head::host`] lets through.
+pub(super) fn over_https(host: &str, port: u16, uri: &Uri) -> Response<Body> {
+    let is_port = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
+    let name =
+        host.rsplit_once(':').filter(|(_, rest)| is_port(rest)).map_or(host, |(name, _)| name);
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    if let Ok(location) = HeaderValue::from_str(&format!("https://{name}{port}{target}")) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    answer
 }
 
 /// For an unsafe request while the site is read-only.

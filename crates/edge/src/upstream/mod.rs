@@ -201,11 +201,16 @@ impl Server {
         let has_changed = self.standing.checked(&config.health, now, is_passed);
         if has_changed && !is_passed {
             self.went_down.send_modify(|times| *times += 1);
-            if let Kind::Http(pool) = &self.kind {
-                pool.clear();
-            }
+            self.rest();
         }
         has_changed
+    }
+
+    /// Closes what is at rest.
+    pub(crate) fn rest(&self) {
+        if let Kind::Http(pool) = &self.kind {
+            pool.clear();
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use throng_core::Clock;
-use throng_edge::{Edge, Status, Upstream};
+use throng_edge::{Config, Edge, Status, Upstream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -152,12 +152,17 @@ async fn no_visitor_notices_what_happens_to_one_of_two_back_ends() {
     pause().await;
     two.signal("-CONT");
     times.push(("continued, in", becomes(&site, 1, Status::Up).await));
-    for mode in ["error", "half", "slow"] {
+    for (mode, out, in_again) in
+        [("error", "answers 500, out", "in again"), ("half", "closes half-way, out", "in again")]
+    {
         one.mode(mode).await;
-        pause().await;
+        times.push((out, becomes(&site, 0, Status::Ejected).await));
         one.mode("well").await;
-        becomes(&site, 0, Status::Up).await;
+        times.push((in_again, becomes(&site, 0, Status::Up).await));
     }
+    one.mode("slow").await;
+    pause().await;
+    one.mode("well").await;
     for _ in 0..3 {
         drop(one);
         pause().await;
@@ -168,8 +173,32 @@ async fn no_visitor_notices_what_happens_to_one_of_two_back_ends() {
     for visitor in visitors {
         visitor.await.unwrap();
     }
-    println!("{} good, {times:?}", good.load(Ordering::Relaxed));
+    println!("{} good, none failed, {times:?}", good.load(Ordering::Relaxed));
     let failures = failures.lock().unwrap();
     assert!(failures.is_empty(), "{} failed, the first: {}", failures.len(), failures[0]);
     assert!(good.load(Ordering::Relaxed) > 100);
+}
+
+#[tokio::test]
+async fn pages_are_served_while_every_back_end_is_dead() {
+    let port = free_port().await;
+    let process = Process::start(port).await;
+    let mut config = Config::default();
+    config.health.path = Some("/health".into());
+    config.policy.default_ttl_ms = 1;
+    let upstream = Upstream::http(&format!("http://127.0.0.1:{port}")).unwrap();
+    let site = start(Edge::new(config, vec![upstream], &Clock::system()).unwrap()).await;
+    assert!(site.get("/page").await.ends_with("well"));
+    drop(process); // kill -9
+    becomes(&site, 0, Status::Down).await;
+    for _ in 0..50 {
+        let got = site.get("/page").await;
+        assert!(got.starts_with("HTTP/1.1 200") && got.ends_with("well"), "{got}");
+        assert!(site.get("/other").await.starts_with("HTTP/1.1 50"));
+    }
+    let _process = Process::start(port).await;
+    becomes(&site, 0, Status::Up).await;
+    while !site.get("/other").await.ends_with("well") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -1,13 +1,17 @@
 //! The edge through its public door.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it says")]
 
+mod attack;
 mod cache;
 mod chaos;
 mod freshness;
 mod herd;
+mod http2;
 mod model;
 mod proxy;
 mod site;
+mod smuggle;
 mod suite;
+mod tls;
 mod trouble;
 mod wire;

@@ -1,0 +1,236 @@
+//! One connection of a visitor, from its first request to its last answer.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use throng_core::{Clock, Shutdown};
+use tokio::net::TcpStream;
+
+use super::{
+    Edge,
+    streams::{Streams, Verdict},
+};
+use crate::{
+    Body,
+    limit::{Patient, Stream},
+};
+
+/// What is known of a connection.
+#[derive(Debug)]
+pub(super) struct Talk {
+    edge: Edge,
+    pub(super) visitor: IpAddr,
+    pub(super) scheme: &'static str,
+    pub(super) protocol: Protocol,
+    /// Where HTTPS is spoken, when nothing else may be.
+    https_port: Option<u16>,
+    is_ending: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// An extension of a request that has to be asked again over HTTPS, at this port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskOverHttps(pub(super) u16);
+
+impl Protocol {
+    /// What the other side of a connection without TLS begins to speak.
+    pub(super) async fn of(stream: &TcpStream, clock: &Clock) -> io::Result<Self> {
+        let mut start = [0; PREFACE.len()];
+        loop {
+            let count = stream.peek(&mut start).await?;
+            if count == 0 || !PREFACE.starts_with(&start[..count]) {
+                return Ok(Self::Http1);
+            }
+            if count == PREFACE.len() {
+                return Ok(Self::Http2);
+            }
+            // Nobody sends half of four bytes, except to see what happens.
+            clock.sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+impl Talk {
+    pub(super) fn new(edge: &Edge, peer: IpAddr, https_port: Option<u16>) -> Self {
+        Self {
+            edge: edge.clone(),
+            visitor: peer,
+            scheme: "http",
+            protocol: Protocol::Http1,
+            https_port,
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// Talks until one side has enough, or `shutdown` and then what is under way is over.
+    pub(super) async fn over(self, stream: impl Stream, shutdown: Shutdown) {
+        let inner = &self.edge.inner;
+        let timeout_ms = inner.config.body_timeout_ms;
+        let io = TokioIo::new(Patient::new(stream, &inner.clock, timeout_ms, &inner.tasks));
+        let (edge, visitor) = (self.edge.clone(), self.visitor);
+        let talked = match self.protocol {
+            Protocol::Http1 => Arc::new(self).http1(io, shutdown).await,
+            Protocol::Http2 => Arc::new(self).http2(io, shutdown).await,
+        };
+        // Broken connections are an everyday thing; hyper has answered what can be answered.
+        if let Err(error) = talked {
+            edge.count(&error);
+            tracing::debug!("a connection of {visitor} broke: {error}");
+        }
+    }
+
+    async fn http1(
+        self: Arc<Self>,
+        io: TokioIo<Patient<impl Stream>>,
+        shutdown: Shutdown,
+    ) -> hyper::Result<()> {
+        let config = &self.edge.inner.config;
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(config.head_timeout_ms))
+            .max_buf_size(config.max_head_bytes)
+            .max_header_size(config.max_head_bytes)
+            .max_headers(config.max_fields);
+        let talk = Arc::clone(&self);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let talk = Arc::clone(&talk);
+            async move {
+                let mut response = talk.answer(request).await;
+                let is_last = talk.is_ending.load(Ordering::Relaxed)
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+                if is_last {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
+        tokio::select! {
+            over = connection.as_mut() => return over,
+            () = shutdown.requested() => {}
+        }
+        // A request may be on its way on a connection that is at rest. It gets its answer, and is
+        // told that it is the last.
+        self.is_ending.store(true, Ordering::Relaxed);
+        tokio::select! {
+            over = connection.as_mut() => return over,
+            () = self.edge.inner.clock.sleep(LAST_REST) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    async fn http2(
+        self: Arc<Self>,
+        io: TokioIo<Patient<impl Stream>>,
+        shutdown: Shutdown,
+    ) -> hyper::Result<()> {
+        let inner = Arc::clone(&self.edge.inner);
+        let config = &inner.config;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(MOST_RESETS)
+            .keep_alive_interval(Duration::from_millis(config.head_timeout_ms))
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        let streams = Arc::new(Streams::new(&inner.clock));
+        let opened = Arc::clone(&streams);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (talk, open) = (Arc::clone(&self), opened.open());
+            async move {
+                let mut response = talk.answer(request).await;
+                response.headers_mut().remove(header::CONNECTION);
+                Ok::<_, Infallible>(response.map(|body| open.carry(body)))
+            }
+        });
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let rest = Duration::from_millis(config.head_timeout_ms);
+        let patience = Duration::from_millis(config.body_timeout_ms);
+        let pause = (rest.min(patience) / 4).max(Duration::from_millis(1));
+        let mut is_ending = false;
+        loop {
+            tokio::select! {
+                over = connection.as_mut() => return over,
+                () = shutdown.requested(), if !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = streams.too_many_given_up() => {
+                    inner.stats.floods.add(1);
+                    return Ok(());
+                }
+                () = inner.clock.sleep(pause) => match streams.verdict(rest, patience) {
+                    Verdict::Busy => {}
+                    Verdict::Stuck => {
+                        inner.stats.slow.add(1);
+                        return Ok(());
+                    }
+                    Verdict::Resting if !is_ending => {
+                        is_ending = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::Resting => {}
+                },
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let mut request = request.map(Body::incoming);
+        if let Some(port) = self.https_port {
+            request.extensions_mut().insert(AskOverHttps(port));
+        }
+        self.edge.handle(request, self.visitor, self.scheme).await
+    }
+}
+
+impl Edge {
+    /// Counts a connection that ended badly by its visitor's doing.
+    fn count(&self, error: &hyper::Error) {
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+        let is_late = |cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut;
+        if error.is_timeout() || cause.is_some_and(is_late) {
+            self.inner.stats.slow.add(1);
+        } else if error.is_parse() {
+            self.inner.stats.malformed.add(1);
+        }
+    }
+}
+
+/// How HTTP/2 begins; a method of HTTP/1.1 it is not.
+const PREFACE: &[u8; 4] = b"PRI ";
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a connection at rest is listened to when the edge is being stopped.
+const LAST_REST: Duration = Duration::from_secs(1);
+const MOST_STREAMS: u32 = 128;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Requests that are taken back before anybody has looked at them.
+const MOST_RESETS: usize = 20;
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);

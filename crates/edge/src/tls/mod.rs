@@ -1,0 +1,183 @@
+//! Certificates for the names that the edge answers to, which may be others from one moment to the
+//! next.
+
+mod resolve;
+mod validity;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use webpki::EndEntityCert;
+
+use self::resolve::Table;
+use crate::{Error, Result};
+
+/// Certificates and their keys, found by the name that a visitor asks for. Clones are the same.
+///
+/// A visitor that names nothing, or a name that no certificate is for, gets the first one.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    table: Arc<Table>,
+    files: Arc<Mutex<Vec<Read>>>,
+    config: Arc<ServerConfig>,
+}
+
+/// Where a certificate is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PemFiles {
+    /// The certificate, and after it those that its issuer is known by: what certbot calls
+    /// `fullchain.pem`.
+    pub chain: PathBuf,
+    /// Its private key, in PKCS #8, PKCS #1 or SEC 1.
+    pub key: PathBuf,
+}
+
+/// How one certificate is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateStatus {
+    /// The names that it is for; empty when it is for addresses alone.
+    pub names: Vec<String>,
+    /// When it ends, in seconds since 1970.
+    pub ends_s: i64,
+}
+
+/// A certificate that can be shown.
+#[derive(Debug)]
+struct Certificate {
+    key: Arc<CertifiedKey>,
+    status: CertificateStatus,
+}
+
+/// Files, and what was in them last.
+#[derive(Debug)]
+struct Read {
+    files: PemFiles,
+    text: [Vec<u8>; 2],
+}
+
+impl Certificates {
+    /// Reads certificates from files. The first one is for whoever names none of their names.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] when a file cannot be read, holds nothing of the kind, or the key is
+    /// not the certificate's.
+    pub fn from_files(files: impl IntoIterator<Item = PemFiles>) -> Result<Self> {
+        let (read, certificates) = read_all(files)?;
+        let table = Arc::new(Table::new(certificates));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(wrong_tls)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&table) as _);
+        config.alpn_protocols = [ALPN_H2, b"http/1.1".as_slice()].map(<[u8]>::to_vec).to_vec();
+        config.ticketer = ring::Ticketer::new().map_err(wrong_tls)?;
+        Ok(Self { table, files: Arc::new(Mutex::new(read)), config: Arc::new(config) })
+    }
+
+    /// Reads the files again, for connections from now on. Whether there was anything new in them.
+    /// It reads the disk.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files); the old certificates stay in force.
+    pub fn reload(&self) -> Result<bool> {
+        let files = self.lock().iter().map(|read| read.files.clone()).collect::<Vec<_>>();
+        self.set_files(files)
+    }
+
+    /// Takes other files from now on. Whether that changed anything. It reads the disk.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files); the old certificates stay in force.
+    pub fn set_files(&self, files: impl IntoIterator<Item = PemFiles>) -> Result<bool> {
+        let (read, certificates) = read_all(files)?;
+        let mut old = self.lock();
+        let is_same =
+            old.len() == read.len() && old.iter().zip(&read).all(|(old, new)| old.text == new.text);
+        *old = read;
+        if !is_same {
+            self.table.set(certificates);
+        }
+        Ok(!is_same)
+    }
+
+    /// Each certificate, in the order of its files.
+    #[must_use]
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        self.table.status()
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Read>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What HTTP/2 is called while a visitor and the edge agree on a protocol.
+pub(crate) const ALPN_H2: &[u8] = b"h2";
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn read_all(files: impl IntoIterator<Item = PemFiles>) -> Result<(Vec<Read>, Vec<Certificate>)> {
+    let mut read = Vec::new();
+    for files in files {
+        let text = [load(&files.chain)?, load(&files.key)?];
+        read.push(Read { files, text });
+    }
+    if read.is_empty() {
+        return Err(Error::NoCertificate);
+    }
+    let certificates = read.iter().map(parse).collect::<Result<_>>()?;
+    Ok((read, certificates))
+}
+
+fn load(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| wrong(path, error.to_string()))
+}
+
+fn parse(Read { files, text: [chain, key] }: &Read) -> Result<Certificate> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(&files.chain, error.to_string()))?;
+    let Some(first) = chain.first() else {
+        return Err(wrong(&files.chain, "it holds no `BEGIN CERTIFICATE`".into()));
+    };
+    let unreadable = || wrong(&files.chain, "its first certificate cannot be understood".into());
+    let names = EndEntityCert::try_from(first)
+        .map_err(|_| unreadable())?
+        .valid_dns_names()
+        .map(str::to_ascii_lowercase)
+        .collect();
+    let ends_s = validity::ends_s(first).ok_or_else(unreadable)?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| wrong(&files.key, format!("no private key: {error}")))?;
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            wrong(&files.key, format!("it is not the key of `{}`", files.chain.display()))
+        }
+        error => wrong(&files.key, error.to_string()),
+    })?;
+    Ok(Certificate { key: Arc::new(key), status: CertificateStatus { names, ends_s } })
+}
+
+fn wrong(path: &Path, reason: String) -> Error {
+    Error::Certificate { path: path.to_owned(), reason }
+}
+
+fn wrong_tls(error: rustls::Error) -> Error {
+    Error::Accept(io::Error::other(error))
+}

@@ -1,0 +1,567 @@
+//! Requests that two servers might read in two ways. What the edge sends on must be readable in one
+//! way only, and say what hyper by itself reads from the same bytes.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use throng_core::Clock;
+use throng_edge::{Config, Edge, Upstream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::wire::{Running, bypass, start};
+
+/// A request as one server reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reading {
+    method: String,
+    target: String,
+    /// `None` when it did not come to its end.
+    body: Option<Vec<u8>>,
+}
+
+type Readings = Arc<Mutex<Vec<Result<Reading, String>>>>;
+
+/// A back end that takes nothing but what RFC 9112 lets a client send, and remembers what else came.
+struct Strict {
+    address: String,
+    readings: Readings,
+}
+
+impl Strict {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let readings = Readings::default();
+        let all = Arc::clone(&readings);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(read_strictly(stream, Arc::clone(&all)));
+            }
+        });
+        Self { address, readings }
+    }
+}
+
+async fn read_strictly(mut stream: TcpStream, readings: Readings) {
+    let mut bytes = Vec::new();
+    loop {
+        let place = loop {
+            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if !more(&mut stream, &mut bytes).await {
+                if !bytes.is_empty() {
+                    let rest = format!("a head without an end: {}", text(&bytes));
+                    readings.lock().unwrap().push(Err(rest));
+                }
+                return;
+            }
+        };
+        let rest = bytes.split_off(place);
+        let head = std::mem::replace(&mut bytes, rest);
+        let (mut reading, framing) = match strict_head(&head) {
+            Ok(read) => read,
+            Err(reason) => {
+                readings.lock().unwrap().push(Err(format!("{reason}: {}", text(&head))));
+                return;
+            }
+        };
+        reading.body = match framing {
+            Framing::Length(length) => exactly(&mut stream, &mut bytes, length).await,
+            Framing::Chunks => match chunks(&mut stream, &mut bytes).await {
+                Ok(body) => body,
+                Err(reason) => {
+                    readings.lock().unwrap().push(Err(format!("{reason}: {}", text(&head))));
+                    return;
+                }
+            },
+        };
+        let is_whole = reading.body.is_some();
+        readings.lock().unwrap().push(Ok(reading));
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        if !is_whole || stream.write_all(answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
+    matches!(stream.read_buf(bytes).await, Ok(1..))
+}
+
+async fn exactly(stream: &mut TcpStream, bytes: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
+    while bytes.len() < length {
+        if !more(stream, bytes).await {
+            return None;
+        }
+    }
+    let rest = bytes.split_off(length);
+    Some(std::mem::replace(bytes, rest))
+}
+
+async fn line(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        if let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+            let line = exactly(stream, bytes, end + 2).await?;
+            return Some(line[..end].to_vec());
+        }
+        if !more(stream, bytes).await {
+            return None;
+        }
+    }
+}
+
+async fn chunks(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
+    let mut body = Vec::new();
+    loop {
+        let Some(size) = line(stream, bytes).await else { return Ok(None) };
+        let is_hex = size.iter().all(u8::is_ascii_hexdigit) && (1..=8).contains(&size.len());
+        if !is_hex {
+            return Err(format!("a chunk of size {:?}", text(&size)));
+        }
+        let size = usize::from_str_radix(&text(&size), 16).unwrap();
+        if size == 0 {
+            loop {
+                let Some(trailer) = line(stream, bytes).await else { return Ok(None) };
+                if trailer.is_empty() {
+                    return Ok(Some(body));
+                }
+                let name = field(&text(&trailer))?.0;
+                if FRAMING.contains(&name.as_str()) {
+                    return Err(format!("a trailer {name}"));
+                }
+            }
+        }
+        let Some(mut chunk) = exactly(stream, bytes, size + 2).await else { return Ok(None) };
+        if chunk.split_off(size) != b"\r\n" {
+            return Err("a chunk that does not end where it says".into());
+        }
+        body.append(&mut chunk);
+    }
+}
+
+enum Framing {
+    Length(usize),
+    Chunks,
+}
+
+fn strict_head(head: &[u8]) -> Result<(Reading, Framing), String> {
+    // Bytes over 127 are allowed in values.
+    let head: String = head[..head.len() - 4].iter().map(|byte| char::from(*byte)).collect();
+    let mut lines = head.split("\r\n");
+    let words: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
+    let [method, target, "HTTP/1.1"] = words[..] else { return Err("a wrong first line".into()) };
+    let is_target = target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_token(method) || !is_target {
+        return Err("a wrong first line".into());
+    }
+    let (mut hosts, mut lengths, mut codings) = (0, Vec::new(), Vec::new());
+    for line in lines {
+        let (name, value) = field(line)?;
+        match name.as_str() {
+            "host" => hosts += 1,
+            "content-length" => lengths.push(value),
+            "transfer-encoding" => codings.push(value),
+            "connection" if value == "upgrade" => {}
+            name if HOP.contains(&name) => return Err(format!("a field {name}")),
+            _ => {}
+        }
+    }
+    let framing = match (lengths.as_slice(), codings.as_slice()) {
+        ([], []) => Framing::Length(0),
+        ([length], []) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Framing::Length(length.parse().map_err(|_| "a wrong length")?)
+        }
+        ([], [coding]) if coding == "chunked" => Framing::Chunks,
+        _ => return Err("a body that can be read in two ways".into()),
+    };
+    if hosts != 1 {
+        return Err(format!("{hosts} hosts"));
+    }
+    let reading = Reading { method: method.into(), target: target.into(), body: None };
+    Ok((reading, framing))
+}
+
+/// A field, its name in small letters.
+fn field(line: &str) -> Result<(String, String), String> {
+    let (name, value) = line.split_once(':').ok_or("a line without a colon")?;
+    let is_value = value.chars().all(|c| c >= ' ' && c != '\u{7f}' || c == '\t');
+    if !is_token(name) || !is_value {
+        return Err(format!("a wrong field {line:?}"));
+    }
+    Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+fn is_token(text: &str) -> bool {
+    let is_mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What hyper by itself reads from these bytes.
+async fn by_hyper(bytes: &[u8]) -> Vec<Reading> {
+    let (mut ours, theirs) = tokio::io::duplex(1 << 20);
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let readings = Arc::clone(&all);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let readings = Arc::clone(&readings);
+        async move {
+            let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+            let (method, target) = (request.method().to_string(), target.to_owned());
+            let collected = request.into_body().collect().await;
+            let body = collected.ok().map(|body| body.to_bytes().to_vec());
+            readings.lock().unwrap().push(Reading { method, target, body });
+            Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+        }
+    });
+    ours.write_all(bytes).await.unwrap();
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).half_close(true);
+    let served = builder.serve_connection(TokioIo::new(theirs), service);
+    let (_, mut rest) = (ours.shutdown().await, Vec::new());
+    let _ = tokio::join!(served, ours.read_to_end(&mut rest));
+    let readings = all.lock().unwrap().clone();
+    readings
+}
+
+/// An edge that waits for nobody, before a strict back end.
+struct Bench {
+    site: Running,
+    back_end: Strict,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let back_end = Strict::start().await;
+        let config = Config { head_timeout_ms: 100, body_timeout_ms: 100, retries: 0, ..bypass() };
+        let upstream = Upstream::http(&format!("http://{}", back_end.address)).unwrap();
+        let site = start(Edge::new(config, vec![upstream], &Clock::system()).unwrap()).await;
+        Self { site, back_end }
+    }
+
+    /// Sends `bytes` and a last request after them, and compares what the back end read with what
+    /// hyper did. How many the back end got.
+    async fn check(&self, bytes: &[u8]) -> usize {
+        self.back_end.readings.lock().unwrap().clear();
+        let bytes = [bytes, LAST].concat();
+        let answers = self.site.raw(&bytes).await;
+        let expected = by_hyper(&bytes).await;
+        // A body that did not come in time is another matter than one that says something else, and
+        // is heard of when it likes.
+        let mut seen = self.back_end.readings.lock().unwrap().clone();
+        seen.retain(|reading| reading.as_ref().map_or(true, |reading| reading.body.is_some()));
+        let about = || format!("for {:?}\nanswers {answers:?}\nhyper {expected:?}", text(&bytes));
+        let mut count = 0;
+        for (place, reading) in seen.iter().enumerate() {
+            let Ok(reading) = reading else { panic!("{reading:?} {}", about()) };
+            let Some(meant) = expected.get(place) else {
+                panic!("one more: {reading:?} {}", about())
+            };
+            // hyper's client sends no chunks with a GET: its body means nothing to anybody.
+            let is_bare = ["GET", "HEAD"].contains(&reading.method.as_str())
+                && reading.body.as_ref().is_some_and(Vec::is_empty);
+            let meant_body = if is_bare { &reading.body } else { &meant.body };
+            let named = (&meant.method, &meant.target, meant_body);
+            let read = (&reading.method, &reading.target, &reading.body);
+            assert_eq!(read, named, "{}", about());
+            count += 1;
+        }
+        // Whatever is refused as malformed is the last thing on its connection.
+        if let Some(at) = answers.find("HTTP/1.1 400") {
+            assert_eq!(answers[at + 8..].matches("HTTP/1.1 ").count(), 0, "{}", about());
+        }
+        let answered = answers.matches("HTTP/1.1 200").count();
+        assert!(answered <= count, "{answered} of {count} {}", about());
+        count
+    }
+}
+
+/// Draws; the same from the same start.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % below
+    }
+
+    fn one<'a>(&mut self, of: &[&'a [u8]]) -> &'a [u8] {
+        of[self.next(of.len())]
+    }
+
+    fn request(&mut self) -> Vec<u8> {
+        let first: &[u8] = if self.next(3) == 0 { self.one(FIRST) } else { b"POST /a HTTP/1.1" };
+        let mut lines = vec![first];
+        if self.next(12) != 0 {
+            lines.push(b"host: a");
+        }
+        // Half of them begin as they should.
+        let (field, body) = match self.next(4) {
+            0 => (b"content-length: 5".as_slice(), b"hello".as_slice()),
+            1 => (b"transfer-encoding: chunked".as_slice(), b"5\r\nhello\r\n0\r\n\r\n".as_slice()),
+            2 => (b"transfer-encoding: chunked".as_slice(), self.one(BODIES)),
+            _ => (self.one(FIELDS), self.one(BODIES)),
+        };
+        lines.push(field);
+        for _ in 0..self.next(3) {
+            lines.push(self.one(FIELDS));
+        }
+        let mut bytes = Vec::new();
+        for line in lines {
+            bytes.extend_from_slice(line);
+            bytes.extend_from_slice(if self.next(30) == 0 { b"\n" } else { b"\r\n" });
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(body);
+        if self.next(3) == 0 {
+            self.disturb(&mut bytes);
+        }
+        bytes
+    }
+
+    fn disturb(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.next(3) {
+            let at = self.next(bytes.len());
+            match self.next(4) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes.insert(at, ODD[self.next(ODD.len())]),
+                2 => bytes[at] = ODD[self.next(ODD.len())],
+                _ => bytes.insert(at, bytes[at]),
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_on_can_be_read_in_one_way_only_which_is_hypers() {
+    let is_long = std::env::var_os("THRONG_TEST_LONG").is_some();
+    let rounds = if is_long { 20_000 } else { 400 };
+    let workers = (1..=8).map(|seed| {
+        tokio::spawn(async move {
+            let (bench, mut chance) = (Bench::new().await, Chance(0x9e37_79b9_7f4a_7c15 ^ seed));
+            let (mut some, mut all) = (0, 0);
+            for _ in 0..rounds {
+                let count = bench.check(&chance.request()).await;
+                some += usize::from(count > 0);
+                all += usize::from(count > 1);
+            }
+            (some, all)
+        })
+    });
+    let (mut some, mut all) = (0, 0);
+    for worker in workers.collect::<Vec<_>>() {
+        let (passed, followed) = worker.await.unwrap();
+        some += passed;
+        all += followed;
+    }
+    println!("{some} of {} reached the back end, {all} with what followed", rounds * 8);
+    assert!(some > rounds && all > rounds / 4, "the requests are too odd to show anything");
+}
+
+#[tokio::test]
+async fn what_could_be_read_in_two_ways_is_refused() {
+    let bench = Bench::new().await;
+    let hidden = "GET /hidden HTTP/1.1\r\nhost: a\r\n\r\n";
+    for (what, request) in [
+        (
+            "two lengths",
+            "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\ncontent-length: 35\r\n\r\n",
+        ),
+        ("a list of lengths", "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 0, 35\r\n\r\n"),
+        ("a signed length", "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: +0\r\n\r\n"),
+        ("a length in hex", "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 0x0\r\n\r\n"),
+        ("a space before the colon", "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length : 35\r\n\r\n"),
+        ("a folded line", "POST /a HTTP/1.1\r\nhost: a\r\nx: y\r\n content-length: 35\r\n\r\n"),
+        (
+            "a folded coding",
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\r\n chunked\r\n\r\n",
+        ),
+        ("another coding", "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n"),
+        (
+            "a coding that is not the last",
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n",
+        ),
+        (
+            "a coding of HTTP/1.0",
+            "POST /a HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+        (
+            "a control character",
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n",
+        ),
+        ("a line end alone in a value", "POST /a HTTP/1.1\r\nhost: a\r\nx: y\rz: 1\r\n\r\n"),
+        ("a zero", "POST /a HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n"),
+        ("a line without a colon", "POST /a HTTP/1.1\r\nhost: a\r\nhello\r\n\r\n"),
+        ("a name that is empty", "POST /a HTTP/1.1\r\nhost: a\r\n: x\r\n\r\n"),
+        ("two hosts", "GET /a HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
+        ("an empty host", "GET /a HTTP/1.1\r\nhost: \r\n\r\n"),
+        ("no host", "GET /a HTTP/1.1\r\n\r\n"),
+        ("an authority as target", "GET a:80 HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("another scheme", "GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("a user in the target", "GET http://u:p@a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("a space in the target", "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("a tab in the first line", "GET\t/a HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("no version", "GET /a\r\nhost: a\r\n\r\n"),
+        (
+            "a chunk with a sign",
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
+        ),
+        (
+            "a chunk that is too large",
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        ),
+        (
+            "a chunk longer than it says",
+            "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhello\r\n0\r\n\r\n",
+        ),
+    ] {
+        bench.check(format!("{request}{hidden}").as_bytes()).await;
+        let answers = bench.site.raw(format!("{request}{hidden}").as_bytes()).await;
+        assert!(answers.starts_with("HTTP/1.1 400"), "{what}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{what}: {answers}");
+        let seen = bench.back_end.readings.lock().unwrap();
+        let is_hidden = |reading: &Result<Reading, String>| {
+            reading.as_ref().is_ok_and(|reading| reading.target == "/hidden")
+        };
+        assert!(!seen.iter().any(is_hidden), "{what}: {seen:?}");
+    }
+    // What an address says counts for more than a field (RFC 9112 3.2.2).
+    let absolute = "GET http://b.example/x HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(bench.check(absolute.as_bytes()).await, 2);
+}
+
+const LAST: &[u8] = b"GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+const FRAMING: &[&str] = &["content-length", "transfer-encoding", "host", "trailer", "connection"];
+/// What concerns one connection only.
+const HOP: &[&str] =
+    &["connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer"];
+const ODD: &[u8] = b"\r\n\0\t :,;x0\x0b\x7f";
+const FIRST: &[&[u8]] = &[
+    b"GET / HTTP/1.1",
+    b"GET /a?b=1 HTTP/1.1",
+    b"GET /a HTTP/1.0",
+    b"GET /a HTTP/1.2",
+    b"GET /a HTTP/2.0",
+    b"GET /a http/1.1",
+    b"get /a HTTP/1.1",
+    b"GET http://b/a HTTP/1.1",
+    b"GET https://b HTTP/1.1",
+    b"GET ftp://b/a HTTP/1.1",
+    b"GET b:80 HTTP/1.1",
+    b"CONNECT b:80 HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"OPTIONS /a HTTP/1.1",
+    b"HEAD /a HTTP/1.1",
+    b"PUT /a HTTP/1.1",
+    b"DELETE /a HTTP/1.1",
+    b"TRACE /a HTTP/1.1",
+    b"GET /a b HTTP/1.1",
+    b"GET  /a HTTP/1.1",
+    b"GET /a  HTTP/1.1",
+    b"GET\t/a\tHTTP/1.1",
+    b" GET /a HTTP/1.1",
+    b"\r\nGET /a HTTP/1.1",
+    b"GET //b/a HTTP/1.1",
+    b"GET /a#b HTTP/1.1",
+    b"GET /%0d%0ax:%20y HTTP/1.1",
+    b"GET /a/../b HTTP/1.1",
+    b"GET /\x7f HTTP/1.1",
+    b"GET /a\0 HTTP/1.1",
+    b"GET /a",
+];
+const FIELDS: &[&[u8]] = &[
+    b"content-length: 0",
+    b"content-length: 5",
+    b"Content-Length: 5",
+    b"content-length: 5 ",
+    b"content-length:5",
+    b"content-length: 05",
+    b"content-length: +5",
+    b"content-length: 5, 5",
+    b"content-length: 0x5",
+    b"content-length: ",
+    b"content-length : 5",
+    b"content-length: 99999999999999999999999",
+    b"content_length: 5",
+    b"transfer-encoding: chunked",
+    b"Transfer-Encoding: Chunked",
+    b"transfer-encoding : chunked",
+    b"transfer-encoding: chunked, chunked",
+    b"transfer-encoding: gzip, chunked",
+    b"transfer-encoding: identity",
+    b"transfer-encoding: chunked;q=1",
+    b"transfer-encoding: \"chunked\"",
+    b"transfer-encoding: \x0bchunked",
+    b"transfer-encoding:\r\n chunked",
+    b"transfer-encoding: xchunked",
+    b"host: b",
+    b"host: a b",
+    b"Host : a",
+    b"x: y\r\n folded: 1",
+    b"x: y\rz: 1",
+    b"x: y\nz: 1",
+    b"x\0: y",
+    b"x y: z",
+    b": y",
+    b"x",
+    b"x: \x80",
+    b"connection: close",
+    b"connection: keep-alive",
+    b"connection: x-hop\r\nx-hop: 1",
+    b"connection: content-length",
+    b"connection: transfer-encoding",
+    b"connection: host",
+    b"connection: upgrade\r\nupgrade: websocket",
+    b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk",
+    b"keep-alive: timeout=5",
+    b"proxy-connection: keep-alive",
+    b"te: trailers",
+    b"te: chunked",
+    b"trailer: x-sum",
+    b"expect: 100-continue",
+    b"expect: something",
+    b"x-forwarded-for: 6.6.6.6",
+    b"GET /hidden HTTP/1.1",
+];
+const BODIES: &[&[u8]] = &[
+    b"",
+    b"",
+    b"hello",
+    b"hello",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"05\r\nhello\r\n0\r\n\r\n",
+    b"5;a=b\r\nhello\r\n0\r\n\r\n",
+    b"5;a=\"\r\n\"\r\nhello\r\n0\r\n\r\n",
+    b"5;\nhello\r\n0\r\n\r\n",
+    b"5 \r\nhello\r\n0\r\n\r\n",
+    b"5\nhello\n0\n\n",
+    b"5\rhello\r0\r\r",
+    b"+5\r\nhello\r\n0\r\n\r\n",
+    b"0x5\r\nhello\r\n0\r\n\r\n",
+    b"fffffffffffffffff\r\nhello",
+    b"3\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhelloXX0\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n",
+    b"5\r\nhello\r\n0\r\ncontent-length: 9\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nx y\r\n\r\n",
+    b"5\r\nhello\r\n0\r\n\nGET /hidden HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"0\r\n\r\nGET /hidden HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"GET /hidden HTTP/1.1\r\nhost: a\r\n\r\n",
+];
