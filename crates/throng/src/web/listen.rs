@@ -18,7 +18,8 @@ pub(crate) fn listen(listen: &str) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn bind(listen: &str) -> io::Result<TcpListener> {
+/// Listens on the first address of `listen` that is free.
+pub(crate) fn bind(listen: &str) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in listen.to_socket_addrs()? {
         match TcpListener::bind(address) {

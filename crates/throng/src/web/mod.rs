@@ -42,6 +42,8 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, head
 pub use assets::Asset;
 pub use flash::{Level, Message};
 pub(crate) use headers::DEFAULT_POLICY;
+#[cfg(feature = "edge")]
+pub(crate) use listen::bind;
 pub(crate) use listen::listen;
 pub(crate) use serve::serve;
 pub use visitor::Visitor;

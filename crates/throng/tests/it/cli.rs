@@ -64,7 +64,10 @@ fn help_is_as_it_was_read_before() {
         &["task", "resume"],
         &["task", "move"],
     ];
-    let edge: &[&[&str]] = if cfg!(feature = "edge") { &[&["edge"]] } else { &[] };
+    let edge: &[&[&str]] = match cfg!(feature = "edge") {
+        true => &[&["edge"], &["edge", "check"], &["edge", "reload"]],
+        false => &[],
+    };
     for words in commands.iter().chain(edge) {
         let output = run(&folder, &[*words, &["--help"]].concat(), &[]);
         assert!(output.status.success());

@@ -4,6 +4,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -142,4 +146,133 @@ fn a_file_is_checked_without_starting_anything() {
         check("[limits]\nmax_connections = 0\n[[upstream]]\nurl = \"http://127.0.0.1:1\"");
     assert_eq!(code, Some(2));
     assert!(said.contains("cannot use max_connections = 0"), "{said}");
+}
+
+/// Asks over and over, over connections that live as long as the edge lets them; how often it got
+/// its page, and everything else that it got.
+fn visitor(address: String, is_over: Arc<AtomicBool>) -> thread::JoinHandle<(usize, Vec<String>)> {
+    thread::spawn(move || {
+        let (mut good, mut failures) = (0, Vec::new());
+        let mut connection: Option<BufReader<TcpStream>> = None;
+        while !is_over.load(Ordering::Relaxed) {
+            let mut stream = connection.take().unwrap_or_else(|| {
+                BufReader::new(TcpStream::connect(&address).expect("nobody is refused"))
+            });
+            let ask = b"GET /page HTTP/1.1\r\nhost: example.org\r\n\r\n";
+            stream.get_mut().write_all(ask).unwrap();
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                match stream.read_line(&mut head) {
+                    Ok(1..) => {}
+                    ended => {
+                        failures.push(format!("{ended:?} after {head:?}"));
+                        break;
+                    }
+                }
+            }
+            let mut page = [0; 5];
+            match stream.read_exact(&mut page) {
+                Ok(()) if &page == b"hello" => good += 1,
+                read => failures.push(format!("{read:?}: {head}")),
+            }
+            if !head.contains("connection: close") {
+                connection = Some(stream);
+            }
+        }
+        (good, failures)
+    })
+}
+
+/// Ends a process that a test knows by its id alone.
+struct Stopped(String);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_restart_under_load_costs_no_visitor_anything_and_one_that_fails_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, pid) = (folder.path().join("edge.toml"), folder.path().join("edge.pid"));
+    let upstream = back_end("hello");
+    let good = format!("listen = \"127.0.0.1:0\"\n[[upstream]]\nurl = \"{upstream}\"\n");
+    std::fs::write(&file, &good).unwrap();
+    let arguments = ["--file", file.to_str().unwrap(), "--pid-file", pid.to_str().unwrap()];
+    let mut running = Running(edge(&arguments).spawn().unwrap());
+    let (address, lines) = address(&mut running);
+    // Nothing may wait for a reader of the log.
+    let (heard, said) = std::sync::mpsc::channel();
+    thread::spawn(move || lines.for_each(|line| drop(heard.send(line))));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let visitors: Vec<_> = (0..8).map(|_| visitor(address.clone(), Arc::clone(&is_over))).collect();
+
+    let first = running.0.id().to_string();
+    std::fs::write(&file, format!("{good}wrong = 1\n")).unwrap();
+    assert!(Command::new("kill").args(["-USR2", &first]).status().unwrap().success());
+    let carries_on = said.iter().find(|line| line.contains("this one carries on"));
+    assert!(carries_on.unwrap().contains("exit status: 2"));
+
+    std::fs::write(&file, good).unwrap();
+    let reload = || {
+        let said = edge(&["reload", "--pid-file", pid.to_str().unwrap()]).output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        std::fs::read_to_string(&pid).unwrap().trim().to_owned()
+    };
+    let second = Stopped(reload());
+    assert_ne!(second.0, first);
+    assert!(running.0.wait().unwrap().success(), "the first one has finished what it had");
+    let third = Stopped(reload());
+    assert!(get(&address, "/page").ends_with("hello"));
+
+    is_over.store(true, Ordering::Relaxed);
+    let mut served = 0;
+    for visitor in visitors {
+        let (good, failures) = visitor.join().unwrap();
+        assert!(failures.is_empty(), "{} failed, the first: {}", failures.len(), failures[0]);
+        served += good;
+    }
+    println!("{served} served while {first}, {} and {} took turns", second.0, third.0);
+    assert!(served > 100);
+}
+
+#[test]
+fn https_comes_from_flags_as_well_as_from_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    std::fs::write(path("a.pem"), cert.pem()).unwrap();
+    std::fs::write(path("a.key"), signing_key.serialize_pem()).unwrap();
+    let upstream = back_end("hello");
+    let plain = ["--listen", "127.0.0.1:0", "--upstream", &upstream];
+    let (chain, key) = (path("a.pem"), path("a.key"));
+    let secure = ["--tls-listen", "127.0.0.1:0", "--certificate", &chain, "--key", &key];
+    let all = [&plain[..], &secure, &["--redirect-https"]].concat();
+    let mut running = Running(edge(&all).spawn().unwrap());
+    let (address, mut lines) = address(&mut running);
+    let port = |line: String| {
+        Some(line.split("listens on https://127.0.0.1:").nth(1)?.split('"').next()?.to_owned())
+    };
+    let port = lines.find_map(port).unwrap();
+    assert!(get(&address, "/a").contains(&format!("location: https://example.org:{port}/a\r\n")));
+
+    let file = folder.path().join("edge.toml");
+    let check = |tls: &str| {
+        let text = format!("[[upstream]]\nurl = \"{upstream}\"\n[tls]\n{tls}");
+        std::fs::write(&file, text).unwrap();
+        let output = edge(&["check", file.to_str().unwrap()]).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let pair = |chain: &str, key: &str| {
+        format!("[[tls.certificate]]\nchain = \"{chain}\"\nkey = \"{key}\"\n")
+    };
+    assert!(check(&pair("a.pem", "a.key")).contains("good"), "{}", check(&pair("a.pem", "a.key")));
+    assert!(check("").contains("`[tls]` has no certificate; add `[[tls.certificate]]`"));
+    assert!(check(&pair("b.pem", "a.key")).contains("edge.toml:5: cannot use the certificate in"));
+    assert!(check(&pair("a.pem", "a.pem")).contains("no private key"));
+    let odd = edge(&[&plain[..], &secure, &["--key", &key]].concat()).output().unwrap();
+    let said = String::from_utf8(odd.stderr).unwrap();
+    assert!(said.contains("--certificate is there 1 times and --key 2 times"), "{said}");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 use throng_core::Secret;
-use throng_edge::{Upstream, cache};
+use throng_edge::{Certificates, PemFiles, Upstream, cache};
 use toml::Spanned;
 
 /// What a file says. Two that are equal ask for the same edge.
@@ -30,6 +30,32 @@ pub(super) struct Page {
     client: Client,
     policy: Policy,
     rule: Vec<Rule>,
+    pub(super) tls: Option<Tls>,
+}
+
+/// `[tls]`: where HTTPS is spoken, and with which certificates.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    #[serde(default = "everywhere")]
+    pub(super) listen: String,
+    /// Whether visitors who come in the clear are sent here.
+    #[serde(default)]
+    pub(super) redirect: bool,
+    #[serde(default)]
+    certificate: Vec<Certificate>,
+}
+
+/// One `[[tls.certificate]]`; a path begins at the folder of the file that names it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Certificate {
+    chain: Spanned<PathBuf>,
+    key: PathBuf,
+}
+
+fn everywhere() -> String {
+    "0.0.0.0:443".into()
 }
 
 /// How a back end is chosen.
@@ -189,6 +215,16 @@ impl Page {
         if let Some(mib) = page.cache_mib.as_ref().filter(|mib| *mib.get_ref() == 0) {
             return Err(say(&mib.span(), &"`cache_mib` is 0; it takes 1 or more"));
         }
+        if let Some(tls) = &page.tls {
+            if tls.certificate.is_empty() {
+                let end = text.len();
+                return Err(wrong(end..end, NO_CERTIFICATE.into()));
+            }
+            for certificate in &tls.certificate {
+                let read = Certificates::from_files([certificate.files(path)]);
+                read.map_err(|error| say(&certificate.chain.span(), &error))?;
+            }
+        }
         for rule in &page.rule {
             if rule.keep_ms.is_some() == rule.bypass {
                 let reason = "a rule has either `keep_ms = 1000` or `bypass = true`";
@@ -201,6 +237,12 @@ impl Page {
     /// The back ends, in the order of the file.
     pub(super) fn upstreams(&self) -> Result<Vec<Upstream>, throng_edge::Error> {
         self.upstream.iter().map(BackEnd::upstream).collect()
+    }
+
+    /// The certificates that the file at `path` names.
+    pub(super) fn certificates(&self, path: &Path) -> Vec<PemFiles> {
+        let all = self.tls.iter().flat_map(|tls| &tls.certificate);
+        all.map(|certificate| certificate.files(path)).collect()
     }
 
     /// Writes what the file says over `config`.
@@ -228,13 +270,21 @@ impl Page {
 
     /// The page without what a running edge can change.
     pub(super) fn fixed(&self) -> Self {
-        Self { upstream: Vec::new(), read_only: false, ..self.clone() }
+        let tls = self.tls.clone().map(|tls| Tls { certificate: Vec::new(), ..tls });
+        Self { upstream: Vec::new(), read_only: false, tls, ..self.clone() }
     }
 }
 
 impl BackEnd {
     pub(super) fn upstream(&self) -> Result<Upstream, throng_edge::Error> {
         Upstream::http(self.url.get_ref())
+    }
+}
+
+impl Certificate {
+    fn files(&self, file: &Path) -> PemFiles {
+        let folder = file.parent().unwrap_or_else(|| Path::new(""));
+        PemFiles { chain: folder.join(self.chain.get_ref()), key: folder.join(&self.key) }
     }
 }
 
@@ -245,6 +295,9 @@ impl Rule {
         cache::Rule { pattern: self.pattern.get_ref().clone(), action }
     }
 }
+
+const NO_CERTIFICATE: &str = "`[tls]` has no certificate; add `[[tls.certificate]]` with \
+                              `chain = \"fullchain.pem\"` and `key = \"privkey.pem\"`";
 
 fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use throng_edge::Edge;
+use throng_edge::{Certificates, Edge};
 use tokio::{
     signal::unix::Signal,
     time::{MissedTickBehavior, interval},
@@ -18,6 +18,9 @@ pub(super) struct Follow {
     path: Option<PathBuf>,
     page: Page,
     text: String,
+    certificates: Option<Certificates>,
+    /// What was wrong with the certificates when they were read last.
+    wrong: Option<String>,
     hang_up: Signal,
 }
 
@@ -33,8 +36,13 @@ pub(super) fn set(edge: &Edge, page: &Page) {
 }
 
 impl Follow {
-    pub(super) fn new(path: Option<PathBuf>, page: Page, text: String, hang_up: Signal) -> Self {
-        Self { path, page, text, hang_up }
+    pub(super) fn new(
+        path: Option<PathBuf>,
+        (page, text): (Page, String),
+        certificates: Option<Certificates>,
+        hang_up: Signal,
+    ) -> Self {
+        Self { path, page, text, certificates, wrong: None, hang_up }
     }
 
     /// Looks at the file once a second, and when the process gets HUP. Never ends.
@@ -49,7 +57,24 @@ impl Follow {
             if let Some(path) = self.path.clone() {
                 self.look(edge, &path).await;
             }
+            self.look_at_certificates().await;
         }
+    }
+
+    async fn look_at_certificates(&mut self) {
+        let Some(certificates) = self.certificates.clone() else { return };
+        let reload = tokio::task::spawn_blocking(move || certificates.reload());
+        let Ok(reloaded) = reload.await else { return };
+        let wrong = reloaded.as_ref().err().map(ToString::to_string);
+        match (&reloaded, &wrong) {
+            (Ok(true), _) => tracing::info!("there are new certificates"),
+            // Told once, not once a second.
+            (_, Some(error)) if wrong != self.wrong => {
+                tracing::error!("{error}; the old certificates stay in force");
+            }
+            _ => {}
+        }
+        self.wrong = wrong;
     }
 
     async fn look(&mut self, edge: &Edge, path: &Path) {
@@ -71,12 +96,17 @@ impl Follow {
             tracing::error!("{file}: {error}; the old one stays in force");
             return;
         }
+        if let (Some(certificates), true) = (&self.certificates, page.tls.is_some())
+            && let Err(error) = certificates.set_files(page.certificates(path))
+        {
+            tracing::error!("{error}; the old certificates stay in force");
+        }
         set(edge, &page);
         tracing::info!("{file}: read again, {} back ends", page.upstream.len());
         if page.fixed() != self.page.fixed() {
             tracing::warn!(
-                "{file}: only back ends and `read_only` change while the edge runs; the rest waits \
-                 for a restart"
+                "{file}: only back ends, certificates and `read_only` change while the edge runs; \
+                 the rest waits for a restart, which USR2 does without losing a request"
             );
         }
         self.page = page;

@@ -1,29 +1,30 @@
 //! `edge`: stand before a site in any language.
 
+mod doors;
 mod file;
 mod follow;
+mod handover;
+mod run;
+mod told;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use throng_core::{Clock, Secret, Shutdown};
-use throng_edge::{AccessLog, Edge, Network, Upstream};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use throng_core::{Clock, Secret};
+use throng_edge::{AccessLog, Certificates, Edge, Network, PemFiles, Upstream};
 
 use self::{
+    doors::Doors,
     file::{FileError, Page},
-    follow::Follow,
+    handover::Old,
+    run::Run,
 };
 use super::{Failure, runtime};
 use crate::{
-    Config, Error,
+    Config,
     start::{StartError, log},
 };
 
@@ -36,6 +37,21 @@ pub(super) fn spec(name: &str) -> Command {
         .after_help(format!(
             "Examples:\n  \
              {name} edge check edge.toml   say what is wrong and on which line, with exit code 2"
+        ));
+    let reload = Command::new("reload")
+        .about("Start anew with the program and the file as they are now, without losing a connection")
+        .arg(
+            Arg::new("pid-file")
+                .long("pid-file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("What the edge was given as --pid-file"),
+        )
+        .after_help(format!(
+            "Example:\n  {name} edge reload --pid-file /run/edge.pid\n\n\
+             The same as the signal USR2. It returns once the new process serves. Pages in memory are \
+             fetched anew."
         ));
     Command::new("edge")
         .about("Stand before a site: balance over its back ends and cache its pages")
@@ -67,11 +83,37 @@ pub(super) fn spec(name: &str) -> Command {
                 "What `Authorization: Bearer` of a PURGE must say; without it there are none",
             ),
         )
+        .arg(one("tls-listen", "ADDRESS").requires("certificate").help(
+            "Where visitors come in by HTTPS [default: 0.0.0.0:443 once there is a certificate]",
+        ))
+        .arg(
+            many("certificate", "FILE")
+                .value_parser(value_parser!(PathBuf))
+                .requires("key")
+                .conflicts_with("file")
+                .help("A certificate and its issuers in PEM; give it once for each"),
+        )
+        .arg(
+            many("key", "FILE")
+                .value_parser(value_parser!(PathBuf))
+                .requires("certificate")
+                .help("The key of each certificate, in their order"),
+        )
+        .arg(
+            super::spec::flag("redirect-https", "Send visitors who come in the clear to HTTPS")
+                .requires("certificate"),
+        )
+        .arg(
+            one("pid-file", "FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write the id of the process that serves into it"),
+        )
         .arg(super::spec::flag(
             "access-log",
             "Write a line of JSON for each request to standard output",
         ))
         .subcommand(check)
+        .subcommand(reload)
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
@@ -80,18 +122,26 @@ pub(super) fn spec(name: &str) -> Command {
              {name} edge --upstream http://127.0.0.1:8000\n  \
              {name} edge --listen 0.0.0.0:80 --upstream http://10.0.0.1:8000 --upstream \
              http://10.0.0.2:8000 --check /health\n  \
+             {name} edge --listen 0.0.0.0:80 --redirect-https --certificate fullchain.pem --key \
+             privkey.pem --upstream http://127.0.0.1:8000\n  \
              {name} edge --file edge.toml\n  \
-             {name} edge check edge.toml\n\n\
+             {name} edge check edge.toml\n  \
+             {name} edge reload --pid-file /run/edge.pid\n\n\
              A flag counts for more than the file. TERM and INT stop it once what is under way is \
-             done; HUP reads the file at once."
+             done; HUP reads the file and the certificates at once; USR2 starts anew without losing a \
+             connection."
         ))
 }
 
 pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    if let Some(("check", matches)) = matches.subcommand() {
-        return check(matches);
+    match matches.subcommand() {
+        Some(("check", matches)) => return check(matches),
+        Some(("reload", matches)) => return reload(matches),
+        _ => {}
     }
     log::start(&config.log)?;
+    let system = |doing| move |source| StartError::System { doing, source };
+    let mut old = Old::find().map_err(system("take over from the process before"))?;
     let path = matches.get_one::<PathBuf>("file").map(PathBuf::as_path);
     let read = path.map(Page::load).transpose().map_err(wrong)?;
     let (page, text) = read.unwrap_or_default();
@@ -112,28 +162,62 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
         writer = Some(lines);
     }
     follow::set(&edge, &page);
-    let listen = matches.get_one::<String>("listen").or(page.listen.as_ref());
-    let listen = listen.map_or(LISTEN, String::as_str).to_owned();
-    runtime()?.block_on(async {
-        let listener = TcpListener::bind(&listen).await;
-        let listener = listener.map_err(|source| StartError::Listen { listen, source })?;
-        let system = |source| StartError::System { doing: "listen for signals", source };
-        let terminate = signal(SignalKind::terminate()).map_err(system)?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(system)?;
-        let hang_up = signal(SignalKind::hangup()).map_err(system)?;
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!("edge listens on http://{address}");
+    let files = match path {
+        Some(path) => page.certificates(path),
+        None => pairs(matches)?,
+    };
+    let certificates =
+        (!files.is_empty()).then(|| Certificates::from_files(files)).transpose().map_err(wrong)?;
+    let text_of = |name: &str| matches.get_one::<String>(name).cloned();
+    let listen = text_of("listen").or(page.listen.clone()).unwrap_or_else(|| LISTEN.into());
+    let tls = page.tls.as_ref().map(|tls| tls.listen.clone());
+    let tls = text_of("tls-listen").or(tls).unwrap_or_else(|| LISTEN_TLS.into());
+    let tls = certificates.is_some().then_some(tls);
+    let doors = Doors::open(&listen, tls.as_deref(), old.as_mut())?;
+    let redirects = page.tls.as_ref().is_some_and(|tls| tls.redirect);
+    let run = Run {
+        edge,
+        doors,
+        certificates,
+        sends_to_https: redirects || matches.get_flag("redirect-https"),
+        file: path.map(Path::to_owned),
+        page: (page, text),
+        pid_file: matches.get_one::<PathBuf>("pid-file").cloned(),
+        writer,
+        old,
+    };
+    runtime()?.block_on(run.serve())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The certificates that the command line names.
+fn pairs(matches: &ArgMatches) -> Result<Vec<PemFiles>, Failure> {
+    let paths = |name: &str| -> Vec<PathBuf> {
+        matches.get_many::<PathBuf>(name).unwrap_or_default().cloned().collect()
+    };
+    let (chains, keys) = (paths("certificate"), paths("key"));
+    if chains.len() != keys.len() {
+        let (chains, keys) = (chains.len(), keys.len());
+        let reason = format!("--certificate is there {chains} times and --key {keys} times");
+        return Err(Failure::Usage(reason));
+    }
+    Ok(chains.into_iter().zip(keys).map(|(chain, key)| PemFiles { chain, key }).collect())
+}
+
+/// `edge reload --pid-file FILE`.
+fn reload(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let Some(path) = matches.get_one::<PathBuf>("pid-file") else { return Ok(super::wrong()) };
+    match told::reload(path) {
+        Ok((old, new)) => {
+            let (old, new) = (old.as_raw_nonzero(), new.as_raw_nonzero());
+            super::say(format_args!("process {new} serves in place of {old}"));
+            Ok(ExitCode::SUCCESS)
         }
-        let written = writer.map(|lines| tokio::spawn(lines.run(tokio::io::stdout())));
-        let follow = Follow::new(path.map(Path::to_owned), page, text, hang_up);
-        let served = serve(&edge, listener, follow, &mut [terminate, interrupt]).await;
-        drop(edge);
-        if let Some(written) = written {
-            let _ = tokio::time::timeout(GRACE, written).await;
+        Err(error) => {
+            let reason = format!("cannot reload the edge of `{}`: {error}", path.display());
+            Err(Failure::Usage(reason))
         }
-        served.map_err(|error| Failure::Run(Error::internal(error)))?;
-        Ok(ExitCode::SUCCESS)
-    })
+    }
 }
 
 /// `edge check FILE`: whether an edge would start with it.
@@ -166,25 +250,6 @@ fn settings(page: &Page, matches: &ArgMatches) -> throng_edge::Config {
     settings
 }
 
-/// Serves until one of the signals comes, then finishes what is under way.
-async fn serve(
-    edge: &Edge,
-    listener: TcpListener,
-    mut follow: Follow,
-    [terminate, interrupt]: &mut [Signal; 2],
-) -> throng_edge::Result<()> {
-    let (trigger, shutdown) = Shutdown::pair();
-    let mut served = std::pin::pin!(edge.serve(listener, shutdown, GRACE));
-    tokio::select! {
-        served = &mut served => return served,
-        () = follow.run(edge) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    trigger.request();
-    served.await
-}
-
 /// Wrong usage, in one line.
 fn wrong(error: impl Into<Wrong>) -> Failure {
     Failure::Usage(error.into().to_string())
@@ -199,4 +264,4 @@ enum Wrong {
 }
 
 const LISTEN: &str = "127.0.0.1:8080";
-const GRACE: Duration = Duration::from_secs(30);
+const LISTEN_TLS: &str = "0.0.0.0:443";
