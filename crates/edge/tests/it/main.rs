@@ -11,6 +11,7 @@ mod model;
 mod proxy;
 mod site;
 mod smuggle;
+mod strict;
 mod suite;
 mod tls;
 mod trouble;
