@@ -92,7 +92,7 @@ pub use cache::{Cache, Policy};
 pub use config::{ClientLimits, Config, Health};
 pub use error::{Error, Kind, Result};
 pub use log::{AccessLog, LogWriter};
-pub use peer::{Network, NetworkError};
+pub use peer::{Client, Network, NetworkError};
 pub use proxy::{Edge, Listener, ServerStatus};
 pub use tls::{CertificateStatus, Certificates, PemFiles};
 pub use upstream::Upstream;

@@ -1,102 +1,174 @@
-//! One line of JSON for each request.
+//! One line of JSON for each request, gathered in memory and written by somebody else.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use http::{Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use serde::Serialize;
 use throng_core::Clock;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    sync::mpsc,
+    sync::Notify,
 };
 
-use crate::{Body, Edge, body::Ending, cache::Outcome, proxy::ServedBy};
+use crate::{Body, Edge, body::Ending, cache::Outcome, proxy::ServedBy, upstream::Server};
 
-/// Takes lines for a [`LogWriter`]. When that falls behind by 8,192 lines, further ones are dropped
-/// and counted rather than that a visitor waits.
+/// Takes lines for a [`LogWriter`]. When that falls behind by 4 MiB, further ones are dropped and
+/// counted rather than that a visitor waits.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    lines: mpsc::Sender<String>,
+    open: Arc<Open>,
 }
 
-/// Writes the lines of an [`AccessLog`].
+/// Writes the lines of an [`AccessLog`], a tenth of a second after they came or sooner.
 #[derive(Debug)]
 pub struct LogWriter {
-    lines: mpsc::Receiver<String>,
+    lines: Arc<Lines>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    text: Mutex<Vec<u8>>,
+    /// Told when there is much, and at the end.
+    filled: Notify,
+    is_over: AtomicBool,
+}
+
+/// Ends the log once nobody writes to it any more.
+#[derive(Debug)]
+struct Open(Arc<Lines>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+        self.0.filled.notify_one();
+    }
 }
 
 impl AccessLog {
     /// A log and its writer, which somebody has to [`run`](LogWriter::run).
     #[must_use]
     pub fn pair() -> (Self, LogWriter) {
-        let (sender, receiver) = mpsc::channel(MOST_LINES);
-        (Self { lines: sender }, LogWriter { lines: receiver })
+        let lines = Arc::new(Lines::default());
+        (Self { open: Arc::new(Open(Arc::clone(&lines))) }, LogWriter { lines })
+    }
+
+    /// Takes a line; false when it had to be dropped.
+    pub(crate) fn write(&self, line: &Line<'_>) -> bool {
+        let lines = &self.open.0;
+        let mut text = lines.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = text.len();
+        if before > MOST_BYTES || serde_json::to_writer(&mut *text, line).is_err() {
+            text.truncate(before);
+            return false;
+        }
+        text.push(b'\n');
+        let is_much = before < MUCH_BYTES && text.len() >= MUCH_BYTES;
+        drop(text);
+        if is_much {
+            lines.filled.notify_one();
+        }
+        true
     }
 }
 
 impl LogWriter {
     /// Writes to `out` until the edge is gone.
-    pub async fn run(mut self, mut out: impl AsyncWrite + Unpin + Send) -> std::io::Result<()> {
-        let mut lines = Vec::new();
-        while self.lines.recv_many(&mut lines, 256).await > 0 {
-            let text: String = lines.drain(..).collect();
-            out.write_all(text.as_bytes()).await?;
-            out.flush().await?;
+    pub async fn run(self, mut out: impl AsyncWrite + Unpin + Send) -> std::io::Result<()> {
+        let mut spare = Vec::new();
+        loop {
+            // A batch, not a deadline: it is the machine's time that goes by.
+            let _ = tokio::time::timeout(BATCH, self.lines.filled.notified()).await;
+            let is_over = self.lines.is_over.load(Ordering::Acquire);
+            {
+                let mut text = self.lines.text.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::swap(&mut *text, &mut spare);
+            }
+            if !spare.is_empty() {
+                out.write_all(&spare).await?;
+                out.flush().await?;
+                spare.clear();
+                spare.shrink_to(2 * MUCH_BYTES);
+            }
+            if is_over {
+                return Ok(());
+            }
         }
-        Ok(())
     }
+}
+
+/// What is said about one request.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Line<'a> {
+    pub(crate) time_ms: i64,
+    pub(crate) id: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) status: u16,
+    pub(crate) bytes: u64,
+    pub(crate) took_us: u64,
+    pub(crate) cache: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<&'a str>,
+    /// Whether the body broke off, at either side.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) broken: bool,
 }
 
 /// What is known of a request while it is answered.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    line: Line,
     started: Duration,
+    status: u16,
+    cache: &'static str,
+    server: Option<Arc<Server>>,
+    /// Where there is a log.
+    said: Option<Said>,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Line {
+#[derive(Debug)]
+struct Said {
     time_ms: i64,
     id: String,
-    client: String,
-    method: String,
-    host: String,
-    target: String,
-    status: u16,
-    bytes: u64,
-    took_us: u64,
-    cache: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<String>,
-    /// Whether the body broke off, at either side.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    broken: bool,
+    client: IpAddr,
+    method: Method,
+    host: Option<HeaderValue>,
+    uri: Uri,
 }
 
 impl Visit {
-    pub(crate) fn begin(request: &Request<Body>, who: (IpAddr, &str), clock: &Clock) -> Self {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = request.uri().authority().map(|authority| authority.as_str());
-        let line = Line {
+    pub(crate) fn begin(
+        request: &Request<Body>,
+        who: (IpAddr, &str),
+        clock: &Clock,
+        is_logged: bool,
+    ) -> Self {
+        let said = is_logged.then(|| Said {
             time_ms: clock.now_ms(),
             id: who.1.to_owned(),
-            client: who.0.to_string(),
-            method: request.method().to_string(),
-            host: authority.or(host).unwrap_or_default().to_owned(),
-            target: request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned(),
-            cache: "none",
-            ..Line::default()
-        };
-        Self { line, started: clock.elapsed() }
+            client: who.0,
+            method: request.method().clone(),
+            host: request.headers().get(header::HOST).cloned(),
+            uri: request.uri().clone(),
+        });
+        Self { started: clock.elapsed(), status: 0, cache: "none", server: None, said }
     }
 
     pub(crate) fn answered(&mut self, response: &Response<Body>) {
-        self.line.status = response.status().as_u16();
+        self.status = response.status().as_u16();
         if let Some(outcome) = response.extensions().get::<Outcome>() {
-            self.line.cache = outcome.as_str();
+            self.cache = outcome.as_str();
         }
         let server = response.extensions().get::<ServedBy>();
-        self.line.server = server.map(|served| served.0.name.clone());
+        self.server = server.map(|served| Arc::clone(&served.0));
     }
 
     pub(crate) fn ending(self, edge: Edge) -> Finish {
@@ -112,20 +184,39 @@ pub(crate) struct Finish {
 }
 
 impl Ending for Finish {
-    fn ended(mut self: Box<Self>, bytes: u64, is_whole: bool) {
-        let took = self.edge.clock().elapsed().saturating_sub(self.visit.started);
-        let line = &mut self.visit.line;
-        (line.bytes, line.broken) = (bytes, !is_whole);
-        line.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    fn ended(self: Box<Self>, bytes: u64, is_whole: bool) {
+        let Visit { started, status, cache, server, said } = &self.visit;
+        let took = self.edge.clock().elapsed().saturating_sub(*started);
         let stats = self.edge.stats();
-        stats.answered(line.cache, line.status, bytes, took);
-        let Some(log) = self.edge.log() else { return };
-        let Ok(mut text) = serde_json::to_string(line) else { return };
-        text.push('\n');
-        if log.lines.try_send(text).is_err() {
+        stats.answered(cache, *status, bytes, took);
+        let (Some(log), Some(said)) = (self.edge.log(), said) else { return };
+        let host = said.host.as_ref().and_then(|host| host.to_str().ok());
+        let authority = said.uri.authority().map(|authority| authority.as_str());
+        let line = Line {
+            time_ms: said.time_ms,
+            id: &said.id,
+            client: &said.client.to_string(),
+            method: said.method.as_str(),
+            host: authority.or(host).unwrap_or_default(),
+            target: said.uri.path_and_query().map_or("/", |target| target.as_str()),
+            status: *status,
+            bytes,
+            took_us: micros(took),
+            cache,
+            server: server.as_ref().map(|server| server.name.as_str()),
+            broken: !is_whole,
+        };
+        if !log.write(&line) {
             stats.lost_lines.add(1);
         }
     }
 }
 
-const MOST_LINES: usize = 8_192;
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Lines that nobody has written yet.
+const MOST_BYTES: usize = 4 << 20;
+const MUCH_BYTES: usize = 128 << 10;
+const BATCH: Duration = Duration::from_millis(100);

@@ -50,6 +50,11 @@ impl std::str::FromStr for Network {
     }
 }
 
+/// The visitor whom a request comes from, as far as trusted peers are to be believed: an extension of
+/// each request, for services in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client(pub IpAddr);
+
 /// How a request came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival<'a> {

@@ -32,6 +32,26 @@ pub(super) fn unix_ms(text: &str) -> Option<i64> {
     is_form.then(|| join(year, date.get(3..6)?, date.get(..2)?, time))?
 }
 
+/// The form in which dates are sent: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(super) fn text(unix_ms: i64) -> String {
+    let seconds = unix_ms.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years from March again, as below.
+    let from_march = days + 719_468;
+    let (era, of_era) = (from_march.div_euclid(146_097), from_march.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = (month + 2) % 12;
+    let year = year_of_era + era * 400 + i64::from(month < 2);
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][days.rem_euclid(7) as usize];
+    let name = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+        [month as usize];
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday}, {day:02} {name} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
 fn join(year: &str, month: &str, day: &str, time: &str) -> Option<i64> {
     let month = self::month(month)?;
     let year = match (number(year)?, year.len()) {
@@ -123,6 +143,7 @@ mod tests {
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(days * 86_400 + days);
             let text = httpdate::fmt_http_date(time);
             assert_eq!(unix_ms(&text), Some((days * 86_400 + days) as i64 * 1000), "{text}");
+            assert_eq!(super::text((days * 86_400 + days) as i64 * 1000), text);
         }
     }
 }

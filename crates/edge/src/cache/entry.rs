@@ -2,17 +2,18 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     content::Content,
     control::{Control, SURROGATE_CONTROL},
+    date,
     key::Key,
     question::Question,
     tags::{Standing, Tag, Tags},
@@ -30,6 +31,8 @@ pub(super) struct Entry {
     pub(super) headers: HeaderMap,
     /// What was meant for this cache alone.
     hidden: HeaderMap,
+    /// The same as bytes on a connection of HTTP/1.1, from the status line on; made when first used.
+    pub(super) wire: OnceLock<Box<[u8]>>,
     pub(super) content: Arc<Content>,
     pub(super) terms: Terms,
     selection: Selection,
@@ -58,6 +61,8 @@ pub(super) struct Origin<'a> {
     pub(super) question: &'a Question,
     pub(super) terms: Terms,
     pub(super) stored_at: Duration,
+    /// The same moment on the wall, in milliseconds since 1970.
+    pub(super) stored_unix_ms: i64,
     pub(super) number: u64,
 }
 
@@ -73,6 +78,14 @@ impl Entry {
         strip_hop(&mut headers);
         withheld.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(header::AGE);
+        // It names the one request that fetched the page.
+        headers.remove(X_REQUEST_ID);
+        // Whoever has a clock says when it came, where its origin has none (RFC 9110 6.6.1).
+        if !headers.contains_key(header::DATE)
+            && let Ok(date) = HeaderValue::try_from(date::text(origin.stored_unix_ms))
+        {
+            headers.insert(header::DATE, date);
+        }
         let names: Vec<String> = tags_of(&headers);
         let tags = tags.named(names.iter().map(String::as_str), origin.stored_at);
         let hidden = take_surrogate(&mut headers);
@@ -81,6 +94,7 @@ impl Entry {
             status,
             selection: vary::selection(&headers, origin.question),
             headers,
+            wire: OnceLock::new(),
             hidden,
             content,
             terms: origin.terms,
@@ -98,6 +112,8 @@ impl Entry {
         strip_hop(&mut newer);
         let mut headers = self.headers.clone();
         headers.extend(self.hidden.clone());
+        // A date that this cache wrote is not the origin's word about now.
+        headers.remove(header::DATE);
         for name in newer.keys().filter(|name| !TIED_TO_BODY.contains(name)) {
             headers.remove(name);
             for value in newer.get_all(name) {
@@ -105,6 +121,11 @@ impl Entry {
             }
         }
         headers
+    }
+
+    /// What requests that this answers have for each field that it varies on.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     pub(super) fn fits(&self, question: &Question) -> bool {
@@ -209,6 +230,7 @@ fn tags_of(headers: &HeaderMap) -> Vec<String> {
     keys.chain(tags).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 

@@ -175,7 +175,13 @@ impl Fetch {
         times: Times,
     ) -> Arc<Entry> {
         let number = self.number;
-        let origin = Origin { question: &self.question, terms, stored_at: times.answered, number };
+        let origin = Origin {
+            question: &self.question,
+            terms,
+            stored_at: times.answered,
+            stored_unix_ms: times.answered_unix_ms,
+            number,
+        };
         Arc::new(Entry::new(origin, status, headers, content, &self.cache.inner.tags))
     }
 

@@ -4,6 +4,13 @@ use std::sync::Arc;
 
 use http::Uri;
 
+/// A key is found by its text as well.
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Host and target of a request, such as `example.org/events?page=2`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key(Arc<str>);

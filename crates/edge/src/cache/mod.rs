@@ -12,6 +12,7 @@ mod entry;
 mod fetch;
 mod fill;
 mod flight;
+mod glance;
 mod key;
 mod look;
 mod note;
@@ -36,7 +37,6 @@ use throng_core::Clock;
 pub(crate) use self::key::Key;
 use self::{store::Store, tags::Tags, terms::Terms};
 
-pub(crate) use self::entry::strip_hop;
 pub use self::{
     content::{Broken, Reader},
     fetch::{Answered, Fetch, Pass},
@@ -46,6 +46,10 @@ pub use self::{
     policy::{Action, Policy, Rule},
     question::Question,
     serve::{Outcome, Served, Stored},
+};
+pub(crate) use self::{
+    entry::strip_hop,
+    glance::{Glance, Memo},
 };
 
 /// Stored answers and the rules by which they are used. Clones share one store.
@@ -134,6 +138,14 @@ impl Cache {
     #[must_use]
     pub fn addresses(&self) -> usize {
         self.inner.store.len()
+    }
+
+    /// The addresses (`host/path?query`) in memory that were answered from here most often, with how
+    /// often, most first.
+    #[must_use]
+    pub fn top(&self, most: usize) -> Vec<(String, u64)> {
+        let top = self.inner.store.top(most);
+        top.into_iter().map(|(key, hits)| (key.as_str().to_owned(), hits)).collect()
     }
 
     fn error_window_ms(&self, terms: &Terms) -> u64 {

@@ -24,7 +24,8 @@ pub struct Policy {
     /// Defaults to `sessionid` and `messages`, Django's names and ours.
     pub session_cookies: Vec<String>,
     /// Cookies that reach the application but make no difference to a page; an answer that depends
-    /// on one sets it again and is not stored for that. Defaults to `csrftoken`.
+    /// on one sets it again and is not stored for that. Defaults to `csrftoken`, and
+    /// `throng_seen`, with which a throng site remembers how much of the database a visitor has seen.
     pub neutral_cookies: Vec<String>,
     /// Cookies of trackers, which are taken out of requests that the cache may answer. Defaults to
     /// those of the usual analytics.
@@ -85,7 +86,7 @@ impl Policy {
             read_only_ms: 7 * DAY_MS,
             rules: Vec::new(),
             session_cookies: all(&["sessionid", "messages"]),
-            neutral_cookies: all(&["csrftoken"]),
+            neutral_cookies: all(&["csrftoken", "throng_seen"]),
             tracking_cookies: all(&[
                 "_ga*",
                 "_gid",

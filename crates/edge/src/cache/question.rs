@@ -64,7 +64,8 @@ impl Question {
         if bypass.is_none() && action == Some(Action::Bypass) {
             bypass = Some(Bypass::Rule);
         }
-        let cookies = Cookies::read(policy, &headers);
+        let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        let cookies = Cookies::read(policy, lines);
         if bypass.is_none() && cookies.is_signed_in {
             bypass = Some(Bypass::SignedIn);
         }
@@ -141,22 +142,23 @@ fn client_control(headers: &HeaderMap) -> Control {
     control
 }
 
-struct Cookies {
-    is_signed_in: bool,
+/// The cookies of a request, as the policy sees them.
+pub(super) struct Cookies {
+    pub(super) is_signed_in: bool,
     has_trackers: bool,
     /// What goes to the application.
     kept: String,
-    counted: Option<String>,
+    pub(super) counted: Option<String>,
 }
 
 impl Cookies {
-    fn read(policy: &Policy, headers: &HeaderMap) -> Self {
+    pub(super) fn read<'a>(policy: &Policy, lines: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut found =
             Self { is_signed_in: false, has_trackers: false, kept: String::new(), counted: None };
         let mut counted = Vec::new();
-        for field in headers.get_all(header::COOKIE) {
+        for line in lines {
             // A cookie that is no text cannot be one that we know; it counts as it is.
-            let text = String::from_utf8_lossy(field.as_bytes());
+            let text = String::from_utf8_lossy(line);
             for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
                 let name = pair.split('=').next().unwrap_or(pair).trim();
                 if is_among(&policy.session_cookies, name) {
@@ -185,16 +187,22 @@ pub(super) fn is_among(patterns: &[String], name: &str) -> bool {
     patterns.iter().any(|pattern| policy::matches(pattern, name))
 }
 
+/// Whether a query has parameters of trackers.
+pub(super) fn has_trackers(policy: &Policy, query: &str) -> bool {
+    !policy.tracking_parameters.is_empty() && query.split('&').any(|one| is_tracker(policy, one))
+}
+
+fn is_tracker(policy: &Policy, parameter: &str) -> bool {
+    is_among(&policy.tracking_parameters, parameter.split('=').next().unwrap_or(parameter))
+}
+
 /// The address without the parameters of trackers; `None` when there is none of them.
 fn without_trackers(policy: &Policy, uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
-    let is_tracker = |parameter: &&str| {
-        is_among(&policy.tracking_parameters, parameter.split('=').next().unwrap_or(parameter))
-    };
-    if policy.tracking_parameters.is_empty() || !query.split('&').any(|one| is_tracker(&one)) {
+    if !has_trackers(policy, query) {
         return None;
     }
-    let kept: Vec<&str> = query.split('&').filter(|one| !is_tracker(one)).collect();
+    let kept: Vec<&str> = query.split('&').filter(|one| !is_tracker(policy, one)).collect();
     let target = match kept.is_empty() {
         true => uri.path().to_owned(),
         false => format!("{}?{}", uri.path(), kept.join("&")),

@@ -23,6 +23,8 @@ pub(super) struct Slot {
     /// Until when a stale answer is given without asking, because the origin has just failed. It
     /// stays set, in the past, until the origin answers well.
     pub(super) sick_until: Option<Duration>,
+    /// How often it was answered from here.
+    hits: u64,
     /// Whether it was used since the hand last came by.
     is_used: bool,
     /// Tells apart the places of a key that came, went and came again.
@@ -92,6 +94,38 @@ impl Store {
             shard.remove(key, &self.total);
         }
         Some(made)
+    }
+
+    /// Looks at the slot of the key with this text, if there is one, and notes that it was used where
+    /// something was found.
+    pub(super) fn glance<T>(&self, key: &str, look: impl FnOnce(&Slot) -> Option<T>) -> Option<T> {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = lock(&self.shards[(hash >> 32) as usize % SHARDS]);
+        let slot = shard.slots.get_mut(key)?;
+        let found = look(slot)?;
+        slot.hits += 1;
+        slot.is_used = true;
+        Some(found)
+    }
+
+    /// The addresses that were answered from here most often, most first.
+    pub(super) fn top(&self, most: usize) -> Vec<(Key, u64)> {
+        let mut top: Vec<(Key, u64)> = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            top.extend(
+                shard
+                    .slots
+                    .iter()
+                    .filter(|(_, slot)| slot.hits > 0)
+                    .map(|(k, s)| (k.clone(), s.hits)),
+            );
+            top.sort_unstable_by(|one, other| {
+                other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0))
+            });
+            top.truncate(most);
+        }
+        top
     }
 
     /// Removes answers that were not used for long until the bound holds again.
@@ -174,8 +208,9 @@ impl Slot {
         });
     }
 
-    /// Keeps it from the hand for one more round.
+    /// Counts an answer from here, which keeps it from the hand for one more round.
     pub(super) fn touch(&mut self) {
+        self.hits += 1;
         self.is_used = true;
     }
 

@@ -1,6 +1,6 @@
 //! Which of several answers of one address fits a request.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::question::Question;
 
@@ -28,10 +28,18 @@ pub(super) fn fits(selection: &Selection, question: &Question) -> bool {
 
 /// The value that counts: in a form in which requests that mean the same are the same.
 pub(super) fn selecting(question: &Question, name: &HeaderName) -> Option<String> {
-    if name == header::COOKIE {
-        return question.cookies.clone();
+    match *name {
+        header::COOKIE => question.cookies.clone(),
+        _ => normal(name, question.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
     }
-    let mut values = question.headers.get_all(name).iter().peekable();
+}
+
+/// The same for any field but Cookie, of the values that a request has for it.
+pub(super) fn normal<'a>(
+    name: &HeaderName,
+    values: impl Iterator<Item = &'a [u8]>,
+) -> Option<String> {
+    let mut values = values.peekable();
     values.peek()?;
     let mut joined = String::new();
     for value in values {
@@ -39,7 +47,7 @@ pub(super) fn selecting(question: &Question, name: &HeaderName) -> Option<String
             joined.push_str(", ");
         }
         // Byte by byte, so that two values that differ never look alike.
-        joined.extend(value.as_bytes().trim_ascii().iter().map(|byte| char::from(*byte)));
+        joined.extend(value.trim_ascii().iter().map(|byte| char::from(*byte)));
     }
     Some(match *name {
         header::ACCEPT_ENCODING => encodings(&joined),

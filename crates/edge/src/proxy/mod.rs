@@ -7,6 +7,7 @@ mod head;
 mod listen;
 mod pages;
 mod purge;
+mod quick;
 mod send;
 mod streams;
 mod talk;
@@ -28,7 +29,7 @@ pub use listen::Listener;
 pub(crate) use send::ServedBy;
 
 use crate::{
-    AccessLog, Body, Cache, Config, Error, Result, Upstream,
+    AccessLog, Body, Cache, Client, Config, Error, Result, Upstream,
     balance::{Budget, Status},
     client::Clients,
     log::Visit,
@@ -121,7 +122,7 @@ impl Edge {
     /// Answers one request of `peer`, which came over a connection that spoke `scheme`.
     pub async fn handle(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         peer: IpAddr,
         scheme: &'static str,
     ) -> Response<Body> {
@@ -129,7 +130,9 @@ impl Edge {
         let is_trusted = inner.config.trusted_peers.iter().any(|network| network.contains(peer));
         let id = head::request_id(&request, is_trusted).unwrap_or_else(|| self.draw_id());
         let visitor = crate::peer::visitor(request.headers(), peer, &inner.config.trusted_peers);
-        let mut visit = Visit::begin(&request, (visitor, &id), &inner.clock);
+        request.extensions_mut().insert(Client(visitor));
+        let is_logged = inner.log.is_some();
+        let mut visit = Visit::begin(&request, (visitor, &id), &inner.clock, is_logged);
         let came = answer::Came { peer, is_trusted, scheme, id: &id };
         let admitted = inner.clients.enter(visitor, inner.clock.elapsed());
         let mut response = match &admitted {
@@ -187,7 +190,17 @@ impl Edge {
     }
 
     fn draw_id(&self) -> String {
-        format!("{:016x}", self.draw())
+        self.write_id(&mut [0; 16]).to_owned()
+    }
+
+    /// Draws a request id into `hex`.
+    fn write_id<'h>(&self, hex: &'h mut [u8; 16]) -> &'h str {
+        let mut number = self.draw();
+        for digit in hex.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(number & 15) as usize];
+            number >>= 4;
+        }
+        std::str::from_utf8(hex).expect("hex digits are ASCII")
     }
 }
 

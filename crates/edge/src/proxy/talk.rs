@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Edge,
+    quick::{Quick, Turn},
     streams::{Streams, Verdict},
 };
 use crate::{
@@ -86,11 +87,11 @@ impl Talk {
     pub(super) async fn over(self, stream: impl Stream, shutdown: Shutdown) {
         let inner = &self.edge.inner;
         let timeout_ms = inner.config.body_timeout_ms;
-        let io = TokioIo::new(Patient::new(stream, &inner.clock, timeout_ms, &inner.tasks));
+        let stream = Patient::new(stream, &inner.clock, timeout_ms, &inner.tasks);
         let (edge, visitor) = (self.edge.clone(), self.visitor);
         let talked = match self.protocol {
-            Protocol::Http1 => Arc::new(self).http1(io, shutdown).await,
-            Protocol::Http2 => Arc::new(self).http2(io, shutdown).await,
+            Protocol::Http1 => Arc::new(self).http1(stream, shutdown).await,
+            Protocol::Http2 => Arc::new(self).http2(TokioIo::new(stream), shutdown).await,
         };
         // Broken connections are an everyday thing; hyper has answered what can be answered.
         if let Err(error) = talked {
@@ -101,29 +102,34 @@ impl Talk {
 
     async fn http1(
         self: Arc<Self>,
-        io: TokioIo<Patient<impl Stream>>,
+        stream: Patient<impl Stream>,
         shutdown: Shutdown,
     ) -> hyper::Result<()> {
         let config = &self.edge.inner.config;
+        let turn = Turn::new(&self.edge.inner.clock);
+        // Where all is to be asked over HTTPS, nothing is answered from memory either.
+        let who = (self.visitor, self.https_port.is_none());
+        let io = TokioIo::new(Quick::new(stream, &self.edge, who, &turn));
         let mut builder = http1::Builder::new();
+        // Heads that do not come are watched for below hyper, which sees only some of them.
         builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(config.head_timeout_ms))
             .max_buf_size(config.max_head_bytes)
             .max_header_size(config.max_head_bytes)
             .max_headers(config.max_fields);
-        let talk = Arc::clone(&self);
+        let (talk, own_turn) = (Arc::clone(&self), turn.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let talk = Arc::clone(&talk);
+            let (talk, turn) = (Arc::clone(&talk), own_turn.clone());
             async move {
+                let under_way = turn.begin();
                 let mut response = talk.answer(request).await;
-                let is_last = talk.is_ending.load(Ordering::Relaxed)
-                    && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-                if is_last {
+                let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if is_upgrade {
+                    turn.set_free();
+                } else if talk.is_ending.load(Ordering::Relaxed) {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| body.with_ending(Box::new(under_way))))
             }
         });
         let mut connection = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
@@ -134,6 +140,7 @@ impl Talk {
         // A request may be on its way on a connection that is at rest. It gets its answer, and is
         // told that it is the last.
         self.is_ending.store(true, Ordering::Relaxed);
+        turn.stop();
         tokio::select! {
             over = connection.as_mut() => return over,
             () = self.edge.inner.clock.sleep(LAST_REST) => {}

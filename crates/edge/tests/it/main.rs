@@ -9,6 +9,7 @@ mod herd;
 mod http2;
 mod model;
 mod proxy;
+mod quick;
 mod site;
 mod smuggle;
 mod strict;

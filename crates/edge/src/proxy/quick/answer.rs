@@ -1,0 +1,148 @@
+//! One head: answered from memory, or told how much of the connection it is.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use httparse::{EMPTY_HEADER, Header, Request, Status};
+
+use super::Output;
+use crate::{
+    cache::{Glance, Memo, Outcome},
+    log::{self, Line},
+    proxy::Edge,
+};
+
+/// What is at the beginning of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A request of this many bytes that is answered.
+    Answered(usize),
+    /// A request of this many bytes, and no body after it.
+    Whole(usize),
+    /// The beginning of a head.
+    Partial,
+    /// Anything else: a request with a body, another protocol, nonsense.
+    Other,
+}
+
+/// What is known of a connection from request to request.
+#[derive(Debug)]
+pub(super) struct Memory {
+    edge: Edge,
+    client: IpAddr,
+    client_text: String,
+    /// Whether it speaks for others, who are to be believed.
+    is_trusted: bool,
+    memo: Memo,
+    /// When the last request was answered.
+    pub(super) now: Duration,
+}
+
+impl Memory {
+    pub(super) fn new(edge: &Edge, client: IpAddr) -> Self {
+        let mut trusted = edge.inner.config.trusted_peers.iter();
+        Self {
+            edge: edge.clone(),
+            client,
+            client_text: client.to_string(),
+            is_trusted: trusted.any(|network| network.contains(client)),
+            memo: Memo::default(),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Reads the head at the beginning of `input`, and writes its answer where there is one.
+    pub(super) fn read(&mut self, input: &[u8], output: &mut Output) -> Head {
+        let mut fields = [EMPTY_HEADER; MOST_FIELDS];
+        let mut request = Request::new(&mut fields);
+        let length = match request.parse(input) {
+            Ok(Status::Complete(length)) => length,
+            Ok(Status::Partial) => return Head::Partial,
+            Err(_) => return Head::Other,
+        };
+        let Request { method: Some(method), path: Some(target), version, headers } = request else {
+            return Head::Other;
+        };
+        if method == "CONNECT" || headers.iter().any(has_more) {
+            return Head::Other;
+        }
+        let is_read = version == Some(1) && (method == "GET" || method == "HEAD");
+        if is_read && self.answer((method, target), headers, output).is_some() {
+            return Head::Answered(length);
+        }
+        Head::Whole(length)
+    }
+
+    fn answer(
+        &mut self,
+        (method, target): (&str, &str),
+        fields: &[Header<'_>],
+        output: &mut Output,
+    ) -> Option<()> {
+        let edge = &self.edge;
+        if self.is_trusted && fields.iter().any(speaks_for_others) {
+            return None;
+        }
+        let now = edge.inner.clock.elapsed();
+        let ready = edge.inner.cache.glance(Glance { target, fields }, &mut self.memo, now)?;
+        // Who asks too much is told so in full.
+        let _pass = edge.inner.clients.enter(self.client, now).ok()?;
+        let mut hex = [0; 16];
+        let id = edge.write_id(&mut hex);
+        ready.write_head(&mut output.head, id);
+        let body = if method == "HEAD" { Bytes::new() } else { ready.body() };
+        let bytes = body.len() as u64;
+        match body.len() {
+            0..=SMALL => output.head.extend_from_slice(&body),
+            _ => output.body = body,
+        }
+        self.now = now;
+        let took = edge.inner.clock.elapsed().saturating_sub(now);
+        let (stats, status) = (edge.stats(), ready.status().as_u16());
+        let cache = Outcome::Hit.as_str();
+        stats.answered(cache, status, bytes, took);
+        if let Some(log) = edge.log() {
+            let host = fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
+            let host = host.and_then(|host| std::str::from_utf8(host.value).ok());
+            let line = Line {
+                time_ms: edge.inner.clock.now_ms(),
+                id,
+                client: &self.client_text,
+                method,
+                host: host.unwrap_or_default(),
+                target,
+                status,
+                bytes,
+                took_us: log::micros(took),
+                cache,
+                server: None,
+                broken: false,
+            };
+            if !log.write(&line) {
+                stats.lost_lines.add(1);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Whether more belongs to a request with this field than its head.
+fn has_more(field: &Header<'_>) -> bool {
+    let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+    match field.name.len() {
+        6 => is("expect"),
+        7 => is("upgrade"),
+        14 => is("content-length"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
+fn speaks_for_others(field: &Header<'_>) -> bool {
+    let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+    is("x-forwarded-for") || is("forwarded") || is("x-request-id")
+}
+
+const MOST_FIELDS: usize = 48;
+/// Up to here, copying a body is cheaper than a write of two pieces.
+const SMALL: usize = 4 << 10;
