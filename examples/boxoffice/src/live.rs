@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 use throng::{Ctx, Result};
 
-use crate::models::{Comment, User, seats};
+use crate::{
+    models::{Comment, User, seats},
+    tags,
+};
 
 /// A message to the pages of one event, or of one order. Travels as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +63,12 @@ pub fn order_group(order_id: i64) -> String {
     format!("order.{order_id}")
 }
 
-/// Tells everyone who watches an event how many seats are free.
+/// Tells everyone who watches an event how many seats are free, and purges its page.
 ///
 /// # Errors
 /// When the seats cannot be read; that nobody could be told is only logged.
 pub async fn seats_changed(cx: &Ctx, event_id: i64) -> Result {
+    cx.purge(&tags::event(event_id)).await;
     if let Some(seats) = seats::of(&cx.db.primary(), event_id).await? {
         let (free, capacity) = (seats.free(), seats.capacity);
         send(cx, &event_group(event_id), &Message::Seats { event_id, free, capacity }).await;

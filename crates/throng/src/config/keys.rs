@@ -222,6 +222,48 @@ pub const KEYS: &[Key] = &[
         about: "Compresses pages for browsers that ask for it.",
     },
     Key {
+        name: "edge.enabled",
+        kind: Kind::Flag,
+        default: "false",
+        about: "Puts the page cache of `throng edge` before the site, in the web role's own process: \
+                visitors who are not signed in get pages from memory, and a change purges what shows \
+                it. Needs a program built with the feature `edge`.",
+    },
+    Key {
+        name: "edge.cache_mib",
+        kind: Kind::Count { min: 1, max: 1_048_576 },
+        default: "256",
+        about: "What the page cache may hold in memory, in MiB.",
+    },
+    Key {
+        name: "edge.ttl_ms",
+        kind: Kind::Count { min: 1, max: 86_400_000 },
+        default: "60000",
+        about: "How long a page that says nothing about it is kept, in milliseconds; also what \
+                bounds how old a page can be whose purge was lost.",
+    },
+    Key {
+        name: "edge.trust",
+        kind: Kind::List,
+        default: "",
+        about: "Networks of proxies before this process, such as `10.0.0.0/8`, whose \
+                X-Forwarded-* are believed.",
+    },
+    Key {
+        name: "edge.purge_token",
+        kind: Kind::Secret,
+        default: "",
+        about: "What `Authorization: Bearer` of a PURGE over HTTP must say. Unset, nobody may; the \
+                site itself needs none.",
+    },
+    Key {
+        name: "edge.access_log",
+        kind: Kind::Flag,
+        default: "false",
+        about: "Writes a line of JSON for each request to standard output, those answered from the \
+                cache too.",
+    },
+    Key {
         name: "session.cookie",
         kind: Kind::Text,
         default: "sessionid",

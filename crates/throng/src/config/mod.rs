@@ -56,6 +56,8 @@ pub struct Config {
     pub mail_from: String,
     /// How the web role listens and answers.
     pub web: Web,
+    /// The page cache before the web role.
+    pub edge: Edge,
     /// How visitors are remembered.
     pub session: Session,
     /// Tasks that a worker runs at once.
@@ -100,6 +102,24 @@ pub struct Web {
     pub drain: Duration,
     /// Whether pages are compressed.
     pub gzip: bool,
+}
+
+/// Config of the page cache in the web role's own process.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Edge {
+    /// Whether there is one.
+    pub is_enabled: bool,
+    /// What it may hold in memory, in MiB.
+    pub cache_mib: u64,
+    /// How long a page that says nothing about it is kept.
+    pub ttl: Duration,
+    /// Networks of proxies that are believed.
+    pub trust: Vec<String>,
+    /// What a purge over HTTP must show; `None`: there are none.
+    pub purge_token: Option<Secret>,
+    /// Whether each request writes a line to standard output.
+    pub access_log: bool,
 }
 
 /// Config of sessions and their cookies.
@@ -243,6 +263,16 @@ impl Config {
                 request_timeout: ask.time_ms("web.request_timeout_ms"),
                 drain: ask.time_ms("web.drain_ms"),
                 gzip: ask.flag("web.gzip"),
+            },
+            edge: Edge {
+                is_enabled: ask.flag("edge.enabled"),
+                cache_mib: ask.count("edge.cache_mib"),
+                ttl: ask.time_ms("edge.ttl_ms"),
+                trust: ask.list("edge.trust"),
+                purge_token: Some(ask.text("edge.purge_token"))
+                    .filter(|token| !token.is_empty())
+                    .map(Secret::new),
+                access_log: ask.flag("edge.access_log"),
             },
             session: Session {
                 cookie: ask.cookie_name("session.cookie")?,

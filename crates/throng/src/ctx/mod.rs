@@ -1,6 +1,7 @@
 //! The one context: what a request, a task or a command works with.
 
 mod bus;
+pub(crate) mod pages;
 pub(crate) mod seen;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use bus::Bus;
+use pages::Pages;
 
 /// The rooms of the site, made for each request, task and command. Take it as an argument:
 ///
@@ -50,6 +52,8 @@ pub struct Ctx {
     /// Time-ordered ids.
     pub ids: Ids,
     site: Site,
+    /// The page that is being made, where this is for one.
+    page: Option<Arc<Memory>>,
 }
 
 impl Ctx {
@@ -138,6 +142,7 @@ pub(crate) struct Started {
     pub(crate) cache: Cache,
     pub(crate) queue: throng_queue::Queue,
     pub(crate) bus: throng_bus::Bus,
+    pub(crate) pages: Pages,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) assets: Assets,
@@ -168,6 +173,7 @@ impl Site {
             clock: clock.clone(),
             ids: ids.clone(),
             site: self.clone(),
+            page: None,
         }
     }
 
@@ -192,6 +198,7 @@ impl FromRequestParts<Site> for Ctx {
 
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Infallible> {
         let memory = parts.extensions.get::<Arc<Memory>>();
-        Ok(memory.map_or_else(|| site.ctx(), |memory| memory.ctx(site)))
+        let Some(memory) = memory else { return Ok(site.ctx()) };
+        Ok(Self { page: Some(Arc::clone(memory)), ..memory.ctx(site) })
     }
 }

@@ -3,6 +3,7 @@
 //! The order is config, log, socket, data folder, rooms, migrations, the site's own start, roles.
 //! Whatever fails before the roles ends the process with one line and exit code 2.
 
+mod front;
 mod handover;
 pub(crate) mod log;
 mod problem;
@@ -21,11 +22,12 @@ use crate::{
     App, Config, Site,
     app::AtStart,
     command,
-    ctx::Started,
+    ctx::{Started, pages::Pages},
     task,
     web::{assets::Assets, door::Door},
 };
 
+pub(crate) use front::Front;
 pub(crate) use handover::Handover;
 pub use problem::StartError;
 pub(crate) use process::{Process, run};
@@ -36,6 +38,8 @@ use tell::Telling;
 /// Everything that the roles and commands of a process work with.
 pub(crate) struct Works {
     pub(crate) door: Arc<Door>,
+    /// Where requests come in: the door, or what stands before it.
+    pub(crate) front: Front,
     pub(crate) tasks: Vec<task::Kind>,
     pub(crate) schedules: Vec<Schedule>,
     /// Keeps the site from being asked to stop, where nobody will.
@@ -82,6 +86,7 @@ impl App {
         let keys = config.secret_key_fallbacks.iter();
         let keys = keys
             .fold(Keys::new(config.secret_key.reveal()), |keys, old| keys.fallback(old.reveal()));
+        let pages = Pages::new(&rooms.bus);
         let telling = Telling::begin(&rooms.cache, &rooms.bus, &means.clock);
         let site = Site(Arc::new(Started {
             config,
@@ -90,6 +95,7 @@ impl App {
             cache: rooms.cache,
             queue: rooms.queue,
             bus: rooms.bus,
+            pages: pages.clone(),
             clock: means.clock,
             ids: means.ids,
             assets: Assets::new(&self.assets),
@@ -99,8 +105,13 @@ impl App {
             handover: means.handover,
         }));
         let door = Arc::new(Door::new(self.router, site, self.rules));
-        let works =
-            Works { door, tasks: self.tasks, schedules: self.schedules, kept: None, telling };
+        let front = Front::of(door.site().config(), &door)?;
+        if door.site().config().edge.is_enabled {
+            let clock = door.site().0.clock.clone();
+            telling.also(|shutdown| pages.hear(clock, shutdown)).await;
+        }
+        let (tasks, schedules) = (self.tasks, self.schedules);
+        let works = Works { door, front, tasks, schedules, kept: None, telling };
         Ok((works, self.at_start))
     }
 

@@ -7,7 +7,7 @@ use throng_db::outbox::{Delivery, Relay};
 use throng_queue::{Worker, WorkerConfig};
 
 use super::Works;
-use crate::{Bus, Result, task, web};
+use crate::{Bus, Result, task};
 
 /// A part of the site that can run in a process of its own: `boxoffice worker`.
 pub struct Role {
@@ -46,7 +46,7 @@ async fn play_web(duty: Duty) -> Result {
     let Some(listener) = duty.listener else {
         return Err(crate::Error::internal("the web role was started without a socket"));
     };
-    web::serve(listener, Arc::clone(&duty.works.door), duty.shutdown).await
+    duty.works.front.clone().serve(listener, duty.shutdown).await
 }
 
 async fn play_worker(duty: Duty) -> Result {

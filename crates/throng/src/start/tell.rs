@@ -39,6 +39,14 @@ impl Telling {
         Self { stop, running: Mutex::new(running) }
     }
 
+    /// Hears of something else as well, until the end.
+    pub(crate) async fn also<F>(&self, hear: impl FnOnce(Shutdown) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.running.lock().await.spawn(hear(self.stop.shutdown()));
+    }
+
     /// Tells what is still to be told, and ends.
     pub(crate) async fn end(&self) {
         self.stop.request();

@@ -12,18 +12,18 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 
 use super::Answer;
-use crate::web::{csrf, door::Door};
+use crate::{start::Front, web::csrf};
 
 /// One visitor, with cookies of their own. Speaks to the site without a socket.
 #[derive(Clone)]
 pub struct Browser {
-    door: Arc<Door>,
+    front: Front,
     cookies: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Browser {
-    pub(super) fn new(door: Arc<Door>) -> Self {
-        Self { door, cookies: Arc::default() }
+    pub(super) fn new(front: Front) -> Self {
+        Self { front, cookies: Arc::default() }
     }
 
     /// Asks for a page. Redirects are not followed.
@@ -68,7 +68,7 @@ impl Browser {
         if let Some(cookies) = self.cookie_header() {
             request.headers_mut().insert(header::COOKIE, cookies);
         }
-        let response = self.door.answer(request).await;
+        let response = self.front.answer(request).await;
         self.keep(&response);
         response
     }

@@ -92,7 +92,7 @@ impl Boot {
                 panic!("the site does not start: {error}");
             }
         }
-        let browser = Browser::new(Arc::clone(&works.door));
+        let browser = Browser::new(works.front.clone());
         Site { works, browser, hand, trigger, is_finished: false, folder }
     }
 
@@ -134,7 +134,7 @@ impl Site {
     /// Another visitor, who knows nothing of the first one's cookies.
     #[must_use]
     pub fn browser(&self) -> Browser {
-        Browser::new(Arc::clone(&self.works.door))
+        Browser::new(self.works.front.clone())
     }
 
     /// The folder of the site's files, gone with the site.

@@ -39,6 +39,11 @@ struct Page {
     response: Response,
 }
 
+/// The id under which whatever stands before the door knows the request.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "only the edge gives ids"))]
+pub(crate) struct GivenId(pub(crate) String);
+
 /// What the site's author decided about all pages.
 pub(crate) struct Rules {
     pub(crate) look: Option<Box<Look>>,
@@ -71,7 +76,10 @@ impl Door {
             return health::answer(&self.site, page).await;
         }
         let started = self.site.0.clock.elapsed();
-        let id = self.ids.next();
+        let id = match request.extensions().get::<GivenId>() {
+            Some(GivenId(id)) => id.clone(),
+            None => self.ids.next(),
+        };
         let method = request.method().clone();
         let Page { route, routes, mut response } = match self.file(&request) {
             Some(response) => {
@@ -116,6 +124,8 @@ impl Door {
             false => request.headers().clone(),
         };
         let route = Route::default();
+        let is_before_cache = request.headers().contains_key(SURROGATE_CAPABILITY);
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         request.extensions_mut().insert(Arc::clone(&memory));
         request.extensions_mut().insert(route.clone());
         let asked = Asked::of(&request);
@@ -125,9 +135,15 @@ impl Door {
         };
         let mut response = self.explain(id, &route, &asked, response).await;
         memory.write(&self.site, response.headers_mut());
+        if is_before_cache {
+            memory.write_tags(response.headers_mut());
+        }
+        // A page that a cache gives to all strangers must not carry one stranger's cookie.
+        let is_shared = is_before_cache && is_read && memory.is_public();
         let mut routes = String::new();
         if let Some(db) = memory.db().filter(|db| !seen::is_embedded(db)) {
-            if let Some(cookie) = seen::leave(&self.site, db, &headers, brought).await {
+            if !is_shared && let Some(cookie) = seen::leave(&self.site, db, &headers, brought).await
+            {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
             routes = db.routes();
@@ -214,4 +230,6 @@ fn panic_words(panic: &(dyn Any + Send)) -> &str {
 
 /// In development: which server answered which statements, and why.
 const DB_ROUTE: HeaderName = HeaderName::from_static("x-throng-route");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Said by a page cache that understands Surrogate-Key.
+const SURROGATE_CAPABILITY: HeaderName = HeaderName::from_static("surrogate-capability");

@@ -8,17 +8,19 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::json;
 
 use crate::Site;
 
 /// The answer of a health page; these are not logged, since they come every few seconds.
 pub(crate) async fn answer(site: &Site, page: Page) -> Response {
-    match page {
+    let mut answer = match page {
         Page::Alive => Json(json!({ "status": "alive" })).into_response(),
         Page::Ready => ready(site).await,
-    }
+    };
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 /// Which health page a request asks for, if any.

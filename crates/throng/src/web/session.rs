@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 use throng_core::sign::session;
 use throng_db::Db;
@@ -41,6 +41,10 @@ struct State {
     is_changed: bool,
     had_cookie: bool,
     csrf: Csrf,
+    /// Whether the page got a token, which is for this visitor alone.
+    is_csrf_shown: bool,
+    /// What the page shows, as page caches are told.
+    tags: Vec<String>,
 }
 
 #[derive(Default)]
@@ -124,6 +128,7 @@ impl Memory {
     /// The CSRF secret; made, and set as a cookie, when the visitor has none.
     pub(crate) fn csrf_secret(&self) -> Result<String> {
         let mut state = self.lock();
+        state.is_csrf_shown = true;
         if let Csrf::Kept(secret) | Csrf::New(secret) = &state.csrf {
             return Ok(secret.clone());
         }
@@ -132,7 +137,32 @@ impl Memory {
         Ok(secret)
     }
 
-    /// Writes what changed as `Set-Cookie`, and tells caches that this answer is one visitor's.
+    /// Notes that the page shows what `tag` stands for.
+    pub(crate) fn tag(&self, tag: String) {
+        let mut state = self.lock();
+        if !state.tags.contains(&tag) {
+            state.tags.push(tag);
+        }
+    }
+
+    /// Whether the page is nobody's own: the visitor brought no session, was given none, and got no
+    /// token.
+    pub(crate) fn is_public(&self) -> bool {
+        self.lock().is_public()
+    }
+
+    /// Tells page caches what the page shows, so that a change of it purges the page.
+    pub(crate) fn write_tags(&self, headers: &mut HeaderMap) {
+        let state = self.lock();
+        // Tags are of letters that a header takes.
+        if !state.tags.is_empty()
+            && let Ok(tags) = HeaderValue::try_from(state.tags.join(" "))
+        {
+            headers.insert(SURROGATE_KEY, tags);
+        }
+    }
+
+    /// Writes what changed as `Set-Cookie`, and tells caches whether this answer is one visitor's.
     pub(crate) fn write(&self, site: &Site, headers: &mut HeaderMap) {
         let state = self.lock();
         if state.session.is_none() && matches!(state.csrf, Csrf::Unread) {
@@ -140,7 +170,7 @@ impl Memory {
         }
         let config = &site.0.config.session;
         headers.append(header::VARY, HeaderValue::from_static("cookie"));
-        if !headers.contains_key(header::CACHE_CONTROL) {
+        if !state.is_public() && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
         let mut set = |cookie: Cookie<'_>| {
@@ -188,5 +218,13 @@ impl Memory {
     }
 }
 
+impl State {
+    fn is_public(&self) -> bool {
+        let has_new_token = matches!(self.csrf, Csrf::New(_));
+        !self.had_cookie && !self.is_changed && !self.is_csrf_shown && !has_new_token
+    }
+}
+
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 /// What browsers take as one cookie, name and flags aside.
 const MAX_COOKIE_BYTES: usize = 4_000;

@@ -13,6 +13,7 @@ use crate::{
     live,
     models::{Stamp, comments as store, counters::Counted, users},
     pages::{Guest, changed},
+    tags,
     tasks::Count,
 };
 
@@ -32,8 +33,8 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Query(slice): Query<Slice>,
 ) -> Result<Json<Comments>> {
+    let db = &guest.cx.shows(&tags::event(super::id(&id)?)).await?.db;
     let event = visible(&guest, &id).await?;
-    let db = &guest.cx.db;
     let after = super::cursor(slice.after.as_deref())?;
     let page = store::of_event(db, event.id, after.as_ref(), super::limit(slice.limit)?).await?;
     let next = next(&page);
@@ -71,6 +72,7 @@ pub(super) async fn add(
     cx.queue.push_in(&tx, Count { counted: Counted::Comments(event.id) }).await?;
     tx.commit().await?;
     changed(cx, event.id).await;
+    cx.purge(&tags::person(user_id)).await;
     let author = guest.member()?;
     live::comment_added(cx, &comment, author).await;
     Ok((StatusCode::CREATED, Json(Comment::of(comment, author))))

@@ -1,7 +1,7 @@
 //! Events and search.
 
 use throng::{
-    Result,
+    Ctx, Result,
     web::{Json, Path, Query as Asked},
 };
 
@@ -13,6 +13,7 @@ use crate::{
         search as index, seats,
     },
     pages::Guest,
+    tags,
 };
 
 /// List events
@@ -26,7 +27,7 @@ use crate::{
     )
 )]
 pub(super) async fn list(guest: Guest, Asked(listing): Asked<Listing>) -> Result<Json<Events>> {
-    let today = guest.today();
+    let (cx, today) = (&guest.cx.shows(tags::EVENTS).await?, guest.today());
     let when = match listing.when {
         Time::Upcoming => When::From(&today),
         Time::Past => When::Before(&today),
@@ -39,8 +40,8 @@ pub(super) async fn list(guest: Guest, Asked(listing): Asked<Listing>) -> Result
         city: listing.city,
         organiser_id: None,
     };
-    let page = store::browse(&guest.cx.db, &filter, when, after.as_ref(), limit).await?;
-    Ok(Json(with_seats(&guest, page).await?))
+    let page = store::browse(&cx.db, &filter, when, after.as_ref(), limit).await?;
+    Ok(Json(with_seats(cx, page).await?))
 }
 
 /// Search events
@@ -54,12 +55,12 @@ pub(super) async fn list(guest: Guest, Asked(listing): Asked<Listing>) -> Result
     )
 )]
 pub(super) async fn search(guest: Guest, Asked(query): Asked<Query>) -> Result<Json<Events>> {
-    let today = guest.today();
+    let (cx, today) = (&guest.cx.shows(tags::EVENTS).await?, guest.today());
     let after = super::cursor(query.after.as_deref())?;
     let limit = super::limit(query.limit)?;
     let q: String = query.q.chars().take(100).collect();
-    let page = index::find(&guest.cx.db, &q, &today, after.as_ref(), limit).await?;
-    Ok(Json(with_seats(&guest, page).await?))
+    let page = index::find(&cx.db, &q, &today, after.as_ref(), limit).await?;
+    Ok(Json(with_seats(cx, page).await?))
 }
 
 /// Read an event
@@ -72,8 +73,9 @@ pub(super) async fn search(guest: Guest, Asked(query): Asked<Query>) -> Result<J
     )
 )]
 pub(super) async fn one(guest: Guest, Path(id): Path<String>) -> Result<Json<Event>> {
+    let cx = &guest.cx.shows(&tags::event(super::id(&id)?)).await?;
     let event = visible(&guest, &id).await?;
-    let seats = seats::of(&guest.cx.db, event.id).await?;
+    let seats = seats::of(&cx.db, event.id).await?;
     Ok(Json(Event::of(event, seats)))
 }
 
@@ -84,9 +86,9 @@ pub(super) async fn visible(guest: &Guest, id: &str) -> Result<models::Event> {
     event.ok_or_else(|| throng::Error::not_found("there is no such event"))
 }
 
-async fn with_seats(guest: &Guest, page: Page<models::Event>) -> Result<Events> {
+async fn with_seats(cx: &Ctx, page: Page<models::Event>) -> Result<Events> {
     let next = next(&page);
-    let seats = seats::of_many(&guest.cx.db, page.items.iter().map(|event| event.id)).await?;
+    let seats = seats::of_many(&cx.db, page.items.iter().map(|event| event.id)).await?;
     let of = |id: i64| seats.iter().find(|seats| seats.event_id == id).copied();
     let items = page.items.into_iter().map(|event| (of(event.id), event));
     Ok(Events { items: items.map(|(seats, event)| Event::of(event, seats)).collect(), next })

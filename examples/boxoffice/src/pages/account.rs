@@ -14,6 +14,7 @@ use super::{
 use crate::{
     accounts::{self, Hasher, Refusal, SignIn, SignUp},
     models::{Problems, Stamp, users},
+    tags,
     views::{account as view, forms::Filled},
 };
 
@@ -135,7 +136,10 @@ pub(super) async fn settings(guest: Guest, Form(profile): Form<Profile>) -> Resu
     let user = guest.member()?;
     match users::edit_profile(&guest.cx.db, user, &profile.name, &profile.bio).await? {
         Err(problems) => Ok(again(settings_page(&guest, &profile, &problems)?)),
-        Ok(()) => Ok(guest.told("/settings", "Saved.")),
+        Ok(()) => {
+            guest.cx.purge(&tags::person(user.id)).await;
+            Ok(guest.told("/settings", "Saved."))
+        }
     }
 }
 

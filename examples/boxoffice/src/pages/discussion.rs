@@ -11,6 +11,7 @@ use super::{Guest, events, guest::again};
 use crate::{
     live,
     models::{Comment, Problems, Stamp, User, comments, counters::Counted, reports, users},
+    tags,
     tasks::Count,
     views::talk,
 };
@@ -39,6 +40,7 @@ pub(super) async fn add(
             cx.queue.push_in(&tx, Count { counted: Counted::Comments(id) }).await?;
             tx.commit().await?;
             events::changed(cx, id).await;
+            cx.purge(&tags::person(user.id)).await;
             live::comment_added(cx, &comment, user).await;
             Ok(guest.told(&format!("/events/{id}#comment-{}", comment.id), "Posted."))
         }

@@ -19,6 +19,7 @@ use crate::{
         facets::{self, Kind},
         organisers, search as index, seats, today, users,
     },
+    tags,
     views::{
         browse::{self as view, Days},
         cards::{self, Standing},
@@ -47,7 +48,7 @@ pub(super) async fn browse(guest: Guest, Query(asked): Query<Asked>) -> Result<M
         Days::Upcoming => When::From(&today),
         Days::Past => When::Before(&today),
     };
-    let cx = &guest.cx;
+    let cx = &guest.cx.shows(tags::EVENTS).await?;
     let (rows, has_previous, has_next) = slice(cx, &asked, when, days, &today).await?;
     let link = |side: &str, event: Option<&Event>| {
         event.map(|event| format!("{}&{side}={}", asked.link(days), cursor(event)))
@@ -139,9 +140,10 @@ pub(super) async fn search(guest: Guest, Query(wanted): Query<Wanted>) -> Result
     let query: String = wanted.q.trim().chars().take(MOST_QUERY).collect();
     let today = guest.today();
     let after: Option<Cursor> = parse(&wanted.after)?;
-    let page = index::find(&guest.cx.db, &query, &today, after.as_ref(), PAGE).await?;
+    let cx = &guest.cx.shows(tags::EVENTS).await?;
+    let page = index::find(&cx.db, &query, &today, after.as_ref(), PAGE).await?;
     let next = page.next.map(|next| format!("/search?q={}&after={next}", encode(&query)));
-    let events = with_seats(&guest.cx, page.items).await?;
+    let events = with_seats(cx, page.items).await?;
     let title = if query.is_empty() { "Search".to_owned() } else { format!("Search: {query}") };
     let body = view::search(&query, &today, &events, next.as_deref(), after.is_some());
     Ok(guest.frame()?.page(&title, body))
@@ -169,7 +171,8 @@ pub(super) async fn page(
     typed: &str,
     problems: &Problems,
 ) -> Result<Markup> {
-    let cx = &guest.cx;
+    // Also where there is no such event, or none yet.
+    let cx = &guest.cx.shows(&tags::event(id)).await?;
     let mut shown = shown(cx, id, &guest.today()).await?;
     shown.offer = shown.offer.with(seats::of(&cx.db, id).await?.as_ref());
     if shown.offer.standing == Standing::Draft && !may_edit(guest, shown.owner_id) {
@@ -184,6 +187,7 @@ pub(super) async fn page(
         }
     };
     // Whatever stands under every page of a topic is kept once for the topic, not in each page.
+    let cx = &cx.shows(&tags::topic(&shown.offer.topic)).await?;
     let near = near(cx, &shown.offer.topic, guest.today()).await?;
     let others = near.iter().filter(|(other, _)| *other != id).take(NEAR);
     let frame = guest.frame()?;
@@ -222,12 +226,14 @@ pub(crate) async fn changed(cx: &Ctx, id: i64) {
     }
     let page = draw(cx.clone(), id, today(&cx.clock));
     kept::renew(cx, &key(id), life(), page).await;
+    cx.purge(&tags::event(id)).await;
 }
 
 /// Draws anew what lists events beside an event of `topic`.
 pub(super) async fn listed(cx: &Ctx, topic: &str) {
     let near = draw_near(cx.clone(), topic.to_owned(), today(&cx.clock));
     kept::renew(cx, &near_key(topic), KEEP, near).await;
+    cx.purge(&tags::topic(topic)).await;
     super::front_changed(cx).await;
 }
 

@@ -13,11 +13,12 @@ use crate::{
         facets::{self, Kind},
         today,
     },
+    tags,
     views::front,
 };
 
 pub(super) async fn front(guest: Guest) -> Result<Markup> {
-    let (cx, today) = (guest.cx.clone(), guest.today());
+    let (cx, today) = (guest.cx.shows(tags::EVENTS).await?, guest.today());
     let body = guest.cx.cache.fetch(key(&today), KEEP, move || draw(cx, today)).await?;
     Ok(guest.frame()?.described("What is on", ABOUT, PreEscaped(body)))
 }
@@ -26,6 +27,7 @@ pub(super) async fn front(guest: Guest) -> Result<Markup> {
 pub(crate) async fn changed(cx: &Ctx) {
     let today = today(&cx.clock);
     kept::renew(cx, &key(&today), KEEP, draw(cx.clone(), today.clone())).await;
+    cx.purge(tags::EVENTS).await;
 }
 
 fn key(today: &str) -> String {

@@ -11,6 +11,7 @@ use super::{Guest, events};
 use crate::{
     live,
     models::{Cursor, comments, counters::Counted, events as store, reports, users},
+    tags,
     tasks::Count,
     views::moderation::{self as view, Case},
 };
@@ -63,6 +64,7 @@ pub(super) async fn decide(
     cx.queue.push_in(&tx, Count { counted: Counted::Comments(comment.event_id) }).await?;
     tx.commit().await?;
     events::changed(cx, comment.event_id).await;
+    cx.purge(&tags::person(comment.author_id)).await;
     if hide {
         live::comment_hidden(cx, &comment).await;
     }

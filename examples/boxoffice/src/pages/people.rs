@@ -20,6 +20,7 @@ use crate::{
         timeline::{self, Entry},
         users,
     },
+    tags,
     views::{
         encode,
         people::{self as view, Followed, Happening},
@@ -41,6 +42,7 @@ pub(super) async fn person(
     let db = &guest.cx.db;
     let user = users::find_by_username(db, &username).await?.filter(|user| user.is_active);
     let user = user.ok_or_else(|| Error::not_found("there is no such person"))?;
+    let db = &guest.cx.shows(&tags::person(user.id)).await?.db;
     let after: Option<Cursor> = events::parse(&asked.after)?;
     let page = comments::of_author(db, user.id, after.as_ref(), COMMENTS).await?;
     let link = |next: Cursor| format!("/people/{}?after={next}", encode(&user.username));
@@ -67,7 +69,7 @@ pub(super) async fn person(
 }
 
 pub(super) async fn organiser(guest: Guest, Path(id): Path<i64>) -> Result<Markup> {
-    let (cx, today) = (&guest.cx, guest.today());
+    let (cx, today) = (&guest.cx.shows(tags::EVENTS).await?, guest.today());
     let organiser = organisers::find(&cx.db, id).await?;
     let organiser = organiser.ok_or_else(|| Error::not_found("there is no such organiser"))?;
     let filter = Filter { organiser_id: Some(id), ..Filter::default() };

@@ -16,7 +16,11 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn open() -> Self {
-        let site = testing::boot(boxoffice::empty()).await;
+        Self::open_with(testing::Boot::default()).await
+    }
+
+    pub(crate) async fn open_with(boot: testing::Boot) -> Self {
+        let site = boot.boot(boxoffice::empty()).await;
         let cx = site.ctx();
         Self { site, cx }
     }

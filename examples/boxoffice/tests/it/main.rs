@@ -7,6 +7,7 @@
 
 mod accounts;
 mod api;
+mod before;
 mod browser;
 mod cache;
 #[path = "../../../../crates/db/tests/it/servers/mod.rs"]
