@@ -17,8 +17,9 @@ pub struct Config {
     /// Longest wait for another process's lock, in milliseconds (`busy_timeout=10s`). Defaults to
     /// 10,000.
     pub busy_timeout_ms: u64,
-    /// Longest run of one statement, in milliseconds; 0 is no limit (`statement_timeout=30s`).
-    /// Streams are not limited. Defaults to 30,000.
+    /// Longest run of one statement, in milliseconds; 0 is no limit (`statement_timeout=30s`). Of a
+    /// stream, the longest wait for its next row; a server, where it stops statements itself, stops
+    /// a whole stream a second after as long. Defaults to 30,000.
     pub statement_timeout_ms: u64,
     /// Prepared statements kept for each connection (`statement_cache`). Defaults to 100.
     pub statement_cache: usize,

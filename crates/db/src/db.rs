@@ -160,7 +160,7 @@ impl Db {
     }
 
     /// Where this handle's statements went and why, for a debug header:
-    /// `replica-1 fresh 5, primary wrote 2`. Only handles of [`Db::visitor`] keep it.
+    /// `db2:5432 fresh 5, db1:5432 writes 2`. Only handles of [`Db::visitor`] keep it.
     #[must_use]
     pub fn routes(&self) -> String {
         match &self.cluster.servers {

@@ -177,17 +177,19 @@ fn kind_of_driver(error: &sqlx::Error) -> Kind {
 
 /// Whether a code of any engine says that the state of the server, not the statement, is in the way.
 fn is_passing(code: &str) -> bool {
-    // SQLite's extended codes keep the primary code in the low byte.
-    if let Ok(code) = code.parse::<u32>()
-        && code < 1 << 16
+    // SQLite's codes have at most four digits, a SQL state always has five characters. Extended codes
+    // keep the primary one in the low byte.
+    if code.len() < SQL_STATE
+        && let Ok(code) = code.parse::<u32>()
     {
         let primary = code & 0xff;
         return [BUSY, LOCKED, READONLY, INTERRUPT, IOERR, FULL].contains(&primary);
     }
-    // PostgreSQL: serialization and deadlock, read-only, connection, resources, operator.
-    ["40", "08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
+    // Serialization and deadlock, connection, resources, operator, MariaDB's statement timeout.
+    ["40", "08", "53", "57", "70100"].iter().any(|class| code.starts_with(class)) || code == "25006"
 }
 
+const SQL_STATE: usize = 5;
 const BUSY: u32 = 5;
 const LOCKED: u32 = 6;
 const READONLY: u32 = 8;
@@ -209,6 +211,13 @@ pub(crate) fn is_lost(error: &DbErr) -> bool {
     }
 }
 
+/// Whether nobody listens at the server's address.
+pub(crate) fn is_refused_connection(error: &DbErr) -> bool {
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    driver_error(error)
+        .is_some_and(|error| matches!(error, sqlx::Error::Io(error) if error.kind() == refused))
+}
+
 /// Whether a driver's error says that the server takes no writes.
 pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     // PostgreSQL's 25006; MariaDB's and MySQL's 1290 has the SQL state HY000 and is told by its text.
@@ -219,13 +228,12 @@ pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Whether a standby gave up a read because its log went on: another server can answer.
+/// Whether a standby gave up a read because its log went on: another server can answer. A read that
+/// is not part of a transaction has no other reason for these codes.
 pub(crate) fn is_conflict_with_recovery(error: &DbErr) -> bool {
     driver_error(error).is_some_and(|error| {
-        error.as_database_error().is_some_and(|error| {
-            error.code().is_some_and(|code| code == "40001" || code == "40P01")
-                && error.message().contains("recovery")
-        })
+        let code = error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| code == "40001" || code == "40P01")
     })
 }
 

@@ -62,6 +62,7 @@ mod db;
 mod engine;
 mod error;
 mod fleet;
+mod lease;
 mod metrics;
 mod migrate;
 pub mod outbox;

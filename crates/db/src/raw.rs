@@ -13,14 +13,15 @@ use crate::{
     Db, Reader,
     engine::{self, Conn},
     error::refused,
-    pool::Lease,
+    lease::Lease,
     session::Writing,
 };
 
 /// A connection on loan, as the driver's own type: `sqlx::query(…).execute(&mut *conn)`.
 ///
 /// What is left open on it is rolled back when it is dropped. On a [`Reader`] the server refuses
-/// writes. Behind a pooler in transaction mode, everything must run in a transaction of it.
+/// writes. Behind a pooler in transaction mode, everything must run in a transaction of it, and only
+/// replicas refuse writes.
 pub struct Raw<D: Driver> {
     lease: Lease,
     _writing: Option<Writing>,
@@ -59,7 +60,9 @@ impl Reader {
     /// # Errors
     /// When the database is of another engine, or no connection is free in time.
     pub async fn raw<D: Driver>(&self) -> Result<Raw<D>, DbErr> {
-        Raw::lend(self.lease().await?, None)
+        let mut lease = self.lease().await?;
+        lease.refuse_writes().await?;
+        Raw::lend(lease, None)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     engine::Begin,
     error::{self, refused},
     fleet::{Fleet, Tried, Why},
-    pool::Lease,
+    lease::Lease,
     session::Writing,
     stream::{Leased, Rows},
 };
@@ -80,32 +80,47 @@ impl Db {
         };
         if verdict == Verdict::Read && self.lane != Lane::Primary {
             let mut tried = Tried::default();
-            let (lease, node, _) = self.lease_read(&mut tried).await?;
-            return Ok(Rows::of_fleet(self.clone(), Leased { lease, node, tried }, statement));
+            let (lease, at, _) = self.lease_read(&mut tried).await?;
+            let leased = Leased { lease, at, tried, tries: 0, writing: None };
+            return Ok(Rows::of_fleet(self.clone(), leased, statement));
         }
         let (mut lease, at) = fleet.lease_writer().await?;
         if self.cluster.classifier.changes_connection(&statement.sql, verdict) {
             lease.will_change()?;
         }
-        self.session.went_to(at, None, Why::Writes);
+        self.went_to(fleet, at, None, Why::Writes);
         Ok(Rows::of_pool(lease, statement, Some(self.session.writing())))
     }
 
-    /// Another server for a stream that `node` failed with `error`; none when that would not help.
+    /// Another server for a stream that the server `at` failed with `error`; none when that would not
+    /// help.
     pub(crate) async fn lease_after(
         &self,
         error: &DbErr,
-        node: usize,
+        at: usize,
         mut tried: Tried,
+        mut tries: u32,
     ) -> Option<Result<Leased, DbErr>> {
         let Servers::Fleet(fleet) = &self.cluster.servers else { return None };
-        fleet.suspect(node, error);
-        let may_help = error::is_lost(error) || error::is_conflict_with_recovery(error);
-        if !may_help || tried.count() >= MAX_TRIES {
-            return None;
-        }
-        let leased = self.lease_read(&mut tried).await;
-        Some(leased.map(|(lease, node, _)| Leased { lease, node, tried }))
+        fleet.suspect(at, error);
+        tries += 1;
+        let leased =
+            match self.remedy(fleet, at, error, tries) {
+                Remedy::None => return None,
+                Remedy::Elsewhere => self
+                    .lease_read(&mut tried)
+                    .await
+                    .map(|(lease, at, _)| Leased { lease, at, tried, tries, writing: None }),
+                Remedy::Primary => fleet.lease_primary().await.map(|(at, lease)| {
+                    self.went_to(fleet, at, None, Why::Asked);
+                    Leased { lease, at, tried, tries, writing: None }
+                }),
+                Remedy::Writer => fleet.lease_writer().await.map(|(lease, at)| {
+                    self.went_to(fleet, at, None, Why::Writes);
+                    Leased { lease, at, tried, tries, writing: Some(self.session.writing()) }
+                }),
+            };
+        Some(leased)
     }
 
     pub(crate) async fn start(&self, mode: Begin) -> Result<Tx, DbErr> {
@@ -130,7 +145,7 @@ impl Db {
         let mut tries = 0;
         loop {
             let (lease, at) = fleet.lease_writer().await?;
-            self.session.went_to(at, None, Why::Writes);
+            self.went_to(fleet, at, None, Why::Writes);
             match Tx::start(self.clone(), lease, mode).await {
                 Err(error) if error::is_lost(&error) && tries < 2 => tries += 1,
                 done => return done,
@@ -144,7 +159,7 @@ impl Db {
             Servers::File { writer, .. } => Ok((writer.acquire().await?, None)),
             Servers::Fleet(fleet) => {
                 let (lease, at) = fleet.lease_writer().await?;
-                self.session.went_to(at, None, Why::Writes);
+                self.went_to(fleet, at, None, Why::Writes);
                 Ok((lease, Some(self.session.writing())))
             }
         }
@@ -158,13 +173,14 @@ impl Db {
         };
         if self.lane == Lane::Report {
             let placed = fleet.lease_report(tried).await?;
+            fleet.nodes()[placed.node].count(placed.why);
             return Ok((placed.lease, placed.node, placed.why));
         }
         let placed = fleet.lease_reader(&self.session, tried).await?;
         // Before it is read, so that a stream or a transaction that is dropped counts as well.
         let is_standby = fleet.nodes()[placed.node].is_standby();
         let run = is_standby.then(|| placed.lease.identity().run);
-        self.session.went_to(placed.node, run, placed.why);
+        self.went_to(fleet, placed.node, run, placed.why);
         Ok((placed.lease, placed.node, placed.why))
     }
 
@@ -175,28 +191,39 @@ impl Db {
         statement: Statement,
     ) -> Result<Answer, DbErr> {
         let mut tried = Tried::default();
-        for _ in 0..MAX_TRIES {
+        for tries in 1.. {
             let (mut lease, at, why) = self.lease_read(&mut tried).await?;
-            let node = &fleet.nodes()[at];
-            tracing::trace!(db.node = node.name(), db.why = %why, "{}", statement.sql);
-            node.count_read();
+            tracing::trace!(db.node = fleet.nodes()[at].name(), db.why = %why, "{}", statement.sql);
             let error = match lease.answer(ask, statement.clone(), true).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if error::is_lost(&error) {
-                fleet.suspect(at, &error);
-            } else if error::driver_error(&error).is_some_and(error::is_read_only) {
-                // It does more than it seems: a standby refused it, so it has done nothing there.
-                return self.send_write(fleet, ask, statement).await;
-            } else if error::is_unknown_name(&error) {
-                // A migration may not have come this far yet; the primary knows.
-                return self.send_to_primary(fleet, ask, statement).await;
-            } else if !error::is_conflict_with_recovery(&error) {
-                return Err(error);
+            drop(lease);
+            fleet.suspect(at, &error);
+            match self.remedy(fleet, at, &error, tries) {
+                Remedy::None => return Err(error),
+                Remedy::Elsewhere => {}
+                Remedy::Primary => break,
+                Remedy::Writer => return self.send_write(fleet, ask, statement).await,
             }
         }
         self.send_to_primary(fleet, ask, statement).await
+    }
+
+    /// What helps a read that the server `at` failed with `error` the `tries`th time.
+    fn remedy(&self, fleet: &Fleet, at: usize, error: &DbErr, tries: u32) -> Remedy {
+        let is_primary = fleet.primary().is_some_and(|(primary, _)| primary == at);
+        match (Remedy::of(error), self.lane) {
+            // Reports stay where they are, and who only reads does not write by accident.
+            (Remedy::Primary | Remedy::Writer, Lane::Report) => Remedy::None,
+            (Remedy::Writer, Lane::Read) => Remedy::None,
+            // The primary has the last word.
+            (Remedy::Primary | Remedy::Writer, _) if is_primary => Remedy::None,
+            (Remedy::Elsewhere, Lane::Report) if tries >= MAX_TRIES => Remedy::None,
+            (Remedy::Elsewhere, _) if tries > MAX_TRIES => Remedy::None,
+            (Remedy::Elsewhere, _) if tries == MAX_TRIES => Remedy::Primary,
+            (remedy, _) => remedy,
+        }
     }
 
     async fn send_to_primary(
@@ -206,8 +233,7 @@ impl Db {
         statement: Statement,
     ) -> Result<Answer, DbErr> {
         let (at, mut lease) = fleet.lease_primary().await?;
-        self.session.went_to(at, None, Why::Asked);
-        fleet.nodes()[at].count_read();
+        self.went_to(fleet, at, None, Why::Asked);
         let done = lease.answer(ask, statement, true).await;
         if let Err(error) = &done {
             fleet.suspect(at, error);
@@ -234,10 +260,15 @@ impl Db {
         done
     }
 
+    /// Notes where something was sent: for the visitor's next reads, and for whoever asks.
+    fn went_to(&self, fleet: &Fleet, at: usize, run: Option<u64>, why: Why) {
+        self.session.went_to(at, run, why);
+        fleet.nodes()[at].count(why);
+    }
+
     fn written(&self, fleet: &Fleet, at: usize, error: Option<&DbErr>) {
         self.session.wrote();
-        self.session.went_to(at, None, Why::Writes);
-        fleet.nodes()[at].count_write();
+        self.went_to(fleet, at, None, Why::Writes);
         if let Some(error) = error {
             fleet.suspect(at, error);
             if error::driver_error(error).is_some_and(error::is_read_only) {
@@ -267,6 +298,33 @@ impl Db {
             readers.acquire().await
         } else {
             writer.acquire().await
+        }
+    }
+}
+
+/// What helps a read that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// Nothing: it would fail everywhere.
+    None,
+    /// Any other server.
+    Elsewhere,
+    /// The primary, because the replica may not have what a migration has just made.
+    Primary,
+    /// The primary, because it does more than it seems: a standby refused it, and has done nothing.
+    Writer,
+}
+
+impl Remedy {
+    fn of(error: &DbErr) -> Self {
+        if error::is_lost(error) || error::is_conflict_with_recovery(error) {
+            Self::Elsewhere
+        } else if error::driver_error(error).is_some_and(error::is_read_only) {
+            Self::Writer
+        } else if error::is_unknown_name(error) {
+            Self::Primary
+        } else {
+            Self::None
         }
     }
 }

@@ -204,7 +204,7 @@ impl Session {
         }))
     }
 
-    /// `replica-1 fresh 5, primary wrote 2`.
+    /// `db2:5432 fresh 5, db1:5432 writes 2`.
     pub(crate) fn routes(&self, fleet: &Fleet) -> String {
         let state = self.state();
         let mut text = String::new();

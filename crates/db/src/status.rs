@@ -1,6 +1,6 @@
 //! What an operator wants to know about the servers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sea_orm::{DbBackend, Statement};
 use serde::Serialize;
@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::{
     Db,
     db::{Cluster, Servers},
-    fleet::Node,
+    fleet::{Fleet, Node, Why},
+    pool::Pool,
 };
 
 /// The servers of a database, how they are and what they did.
@@ -39,14 +40,21 @@ pub struct Server {
     pub lag_ms: u64,
     /// How much it lacks, in bytes of the log or in transactions.
     pub behind: u64,
-    /// Connections lent out now.
+    /// Connections of this process that are lent out now.
     pub in_use: u32,
-    /// Connections that can be lent out at once.
+    /// Connections of this process that are open and not lent out.
+    pub idle: u32,
+    /// Connections that this process may lend out at once.
     pub size: u32,
-    /// Reads sent to it by this process.
+    /// Callers in this process that wait for a connection now.
+    pub waiting: u32,
+    /// Reads that this process has sent to it, transactions for reading counted once.
     pub reads: u64,
-    /// Writes sent to it by this process, transactions not counted.
+    /// Writes that this process has sent to it, transactions counted once.
     pub writes: u64,
+    /// The same by reason, as in a request's log line: `fresh`, `behind`, `writes`… Empty for an
+    /// embedded database, which has no choice.
+    pub routes: BTreeMap<&'static str, u64>,
     /// Connections that all processes of the site hold open to it. This and what follows is known
     /// after [`Db::survey`](crate::Db::survey), where the server tells.
     pub connections: Option<u64>,
@@ -58,58 +66,74 @@ pub struct Server {
 
 impl Status {
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        let mut status =
-            Self { database: cluster.name().to_owned(), read_only: false, servers: Vec::new() };
-        match &cluster.servers {
+        let (read_only, servers) = match &cluster.servers {
             Servers::File { writer, readers } => {
-                for (pool, role) in [(writer, "primary"), (readers, "replica")] {
-                    status.servers.push(Server {
-                        name: pool.name().to_owned(),
-                        role,
-                        serves_reads: role == "replica",
-                        position: None,
-                        lag_ms: 0,
-                        behind: 0,
-                        in_use: pool.lent(),
-                        size: pool.size(),
-                        reads: 0,
-                        writes: 0,
-                        connections: None,
-                        active: None,
-                        rows_read: None,
-                    });
-                }
+                let writer =
+                    Server { writes: writer.served(), ..Server::of_pool(writer, "primary") };
+                let reads = readers.served();
+                let readers = Server::of_pool(readers, "replica");
+                (false, vec![writer, Server { serves_reads: true, reads, ..readers }])
             }
             Servers::Fleet(fleet) => {
-                status.read_only = fleet.is_read_only();
-                let primary = fleet.primary().map(|(at, _)| at);
-                for (at, node) in fleet.nodes().iter().enumerate() {
-                    let position = node.position();
-                    status.servers.push(Server {
-                        name: node.name().to_owned(),
-                        role: match (node.is_up(), primary == Some(at), node.is_standby()) {
-                            (false, ..) => "gone",
-                            (_, true, _) => "primary",
-                            (_, _, false) => "rival",
-                            _ if node.is_reporting => "reporting",
-                            _ => "replica",
-                        },
-                        serves_reads: node.is_serving() && !node.is_reporting,
-                        position: (position.timeline > 0).then(|| position.to_string()),
-                        lag_ms: u64::try_from(node.lag().as_millis()).unwrap_or(u64::MAX),
-                        behind: node.behind(),
-                        in_use: node.pool.lent(),
-                        size: node.pool.size(),
-                        reads: node.reads(),
-                        writes: node.writes(),
-                        connections: None,
-                        active: None,
-                        rows_read: None,
-                    });
-                }
+                let servers = (0..fleet.nodes().len()).map(|at| Server::of_node(fleet, at));
+                (fleet.is_read_only(), servers.collect())
             }
+        };
+        Self { database: cluster.name().to_owned(), read_only, servers }
+    }
+}
+
+impl Server {
+    fn of_pool(pool: &Pool, role: &'static str) -> Self {
+        Self {
+            name: pool.name().to_owned(),
+            role,
+            serves_reads: false,
+            position: None,
+            lag_ms: 0,
+            behind: 0,
+            in_use: pool.lent(),
+            idle: pool.spare(),
+            size: pool.size(),
+            waiting: pool.waiting(),
+            reads: 0,
+            writes: 0,
+            routes: BTreeMap::new(),
+            connections: None,
+            active: None,
+            rows_read: None,
         }
-        status
+    }
+
+    fn of_node(fleet: &Fleet, at: usize) -> Self {
+        let node = &fleet.nodes()[at];
+        let is_primary = fleet.primary().is_some_and(|(primary, _)| primary == at);
+        let role = match (node.is_up(), is_primary, node.is_standby()) {
+            (false, ..) => "gone",
+            (_, true, _) => "primary",
+            (_, _, false) => "rival",
+            _ if node.is_reporting => "reporting",
+            _ => "replica",
+        };
+        let position = node.position();
+        let count = |is_write| {
+            let routed = node.routed().filter(|(why, _)| (*why == Why::Writes) == is_write);
+            routed.map(|(_, count)| count).sum()
+        };
+        Self {
+            serves_reads: node.is_serving() && !node.is_reporting,
+            position: (position.timeline > 0).then(|| position.to_string()),
+            lag_ms: u64::try_from(node.lag().as_millis()).unwrap_or(u64::MAX),
+            behind: node.behind(),
+            reads: count(false),
+            writes: count(true),
+            routes: node
+                .routed()
+                .filter(|(_, count)| *count > 0)
+                .map(|(why, count)| (why.as_str(), count))
+                .collect(),
+            ..Self::of_pool(&node.pool, role)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,10 +14,11 @@ use tokio::sync::{MutexGuard, mpsc};
 
 use crate::{
     Db,
-    engine::{Begin, Conn, Query, Raw, is_broken},
+    engine::{Begin, Query, Raw, is_broken},
     error,
     fleet::Tried,
-    pool::Lease,
+    lease::Lease,
+    pool::Pool,
     session::Writing,
 };
 
@@ -49,12 +51,13 @@ impl<'a> Rows<'a> {
         let (out, rows) = mpsc::channel(1);
         let pump = async move {
             loop {
-                let Leased { lease, node, tried } = leased;
+                let Leased { lease, at, tried, tries, writing } = leased;
                 let error = match pump_lease(lease, statement.clone(), &out).await {
                     Ended::AtOnce(error) => error,
-                    Ended::Whole | Ended::Early => return,
+                    Ended::Sent => return,
                 };
-                leased = match db.lease_after(&error, node, tried).await {
+                drop(writing);
+                leased = match db.lease_after(&error, at, tried, tries).await {
                     Some(Ok(leased)) => leased,
                     Some(Err(error)) => {
                         let _ = out.send(Err(error)).await;
@@ -79,7 +82,7 @@ impl<'a> Rows<'a> {
             // A transaction goes on after a stream that was dropped early; the driver skips what
             // is left of it before the next statement.
             if let Some(lease) = guard.as_mut()
-                && let Ended::AtOnce(error) = pump(lease.conn(), statement, &out).await
+                && let Ended::AtOnce(error) = pump(lease, statement, &out).await
             {
                 let _ = out.send(Err(error)).await;
             }
@@ -91,16 +94,19 @@ impl<'a> Rows<'a> {
 /// A connection for a stream of reads, and what the next one must know.
 pub(crate) struct Leased {
     pub(crate) lease: Lease,
-    pub(crate) node: usize,
+    /// The server that it leads to.
+    pub(crate) at: usize,
     pub(crate) tried: Tried,
+    /// How often the stream has failed.
+    pub(crate) tries: u32,
+    /// There when the statement turned out to write.
+    pub(crate) writing: Option<Writing>,
 }
 
 /// How a stream ended.
 enum Ended {
-    /// All rows, or some and an error, were sent.
-    Whole,
-    /// The reader went away first.
-    Early,
+    /// All rows, or some and an error, were sent, or nobody wants them any more.
+    Sent,
     /// It failed before the first row; the error was not sent.
     AtOnce(DbErr),
 }
@@ -135,12 +141,12 @@ async fn pump_lease(
     {
         return Ended::AtOnce(error);
     }
-    let conn = lease.conn();
-    conn.is_busy = true;
-    let ended = pump(conn, statement, out).await;
-    conn.is_busy = matches!(ended, Ended::Early);
-    if matches!(ended, Ended::Whole)
+    // Unless it is seen to end, what is left of it must not meet the next statement.
+    lease.conn().is_busy = true;
+    let ended = pump(&mut lease, statement, out).await;
+    if matches!(ended, Ended::Sent)
         && lease.is_pooled()
+        && !lease.is_busy()
         && let Err(error) = lease.commit().await
     {
         let _ = out.send(Err(error)).await;
@@ -148,42 +154,72 @@ async fn pump_lease(
     ended
 }
 
-/// Sends all rows.
+/// Sends all rows. Marks the connection as busy exactly if the end of the statement was not seen.
 async fn pump(
-    conn: &mut Conn,
+    lease: &mut Lease,
     statement: Statement,
     out: &mpsc::Sender<Result<QueryResult, DbErr>>,
 ) -> Ended {
+    let pool = Arc::clone(lease.pool());
+    let conn = lease.conn();
     let query = Query::new(statement, conn.keeps_statements());
+    let mut sender = Sender { pool: &pool, out, is_cut: false, is_broken: false };
     let ended = match &mut conn.raw {
-        Raw::Sqlite(conn, _) => send_all(query.bind::<sqlx::Sqlite>().fetch(conn), out).await,
+        Raw::Sqlite(conn, _) => sender.send_all(query.bind::<sqlx::Sqlite>().fetch(conn)).await,
         #[cfg(feature = "postgres")]
-        Raw::Postgres(conn) => send_all(query.bind::<sqlx::Postgres>().fetch(conn), out).await,
+        Raw::Postgres(conn) => sender.send_all(query.bind::<sqlx::Postgres>().fetch(conn)).await,
         #[cfg(feature = "mysql")]
-        Raw::MySql(conn) => send_all(query.bind::<sqlx::MySql>().fetch(conn), out).await,
+        Raw::MySql(conn) => sender.send_all(query.bind::<sqlx::MySql>().fetch(conn)).await,
     };
-    if let Ended::AtOnce(error) = &ended {
-        conn.is_spent |= error::driver_error(error).is_some_and(is_broken);
-    }
+    conn.is_busy = sender.is_cut;
+    conn.is_spent |= sender.is_broken;
     ended
 }
 
-async fn send_all<R: Into<QueryResult>>(
-    mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
-    out: &mpsc::Sender<Result<QueryResult, DbErr>>,
-) -> Ended {
-    let mut is_first = true;
-    while let Some(row) = rows.next().await {
-        let row = row.map(Into::into).map_err(error::query);
-        match row {
-            Err(error) if is_first => return Ended::AtOnce(error),
-            row => {
-                if out.send(row).await.is_err() {
-                    return Ended::Early;
+/// Moves rows from a connection into a channel.
+struct Sender<'a> {
+    pool: &'a Pool,
+    out: &'a mpsc::Sender<Result<QueryResult, DbErr>>,
+    /// The end of the statement was not seen.
+    is_cut: bool,
+    /// The connection is of no more use.
+    is_broken: bool,
+}
+
+impl Sender<'_> {
+    async fn send_all<R: Into<QueryResult>>(
+        &mut self,
+        mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+    ) -> Ended {
+        let mut is_first = true;
+        loop {
+            // The time of one row: how long the reader takes over the rows is his affair.
+            let row = match self.pool.limited(async { Ok(rows.next().await) }).await {
+                Ok(Ok(None)) => return Ended::Sent,
+                Ok(Ok(Some(row))) => row.map(Into::into).map_err(error::query),
+                Ok(Err(error)) | Err(error) => {
+                    self.is_cut = true;
+                    Err(error)
                 }
-                is_first = false;
+            };
+            self.is_broken |= match &row {
+                Err(error) if !self.is_cut => error::driver_error(error).is_some_and(is_broken),
+                _ => false,
+            };
+            let is_cut = self.is_cut;
+            match row {
+                Err(error) if is_first => return Ended::AtOnce(error),
+                row => {
+                    if self.out.send(row).await.is_err() {
+                        self.is_cut = true;
+                        return Ended::Sent;
+                    }
+                    is_first = false;
+                }
+            }
+            if is_cut {
+                return Ended::Sent;
             }
         }
     }
-    Ended::Whole
 }

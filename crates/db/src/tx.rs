@@ -18,7 +18,7 @@ use sea_orm::{
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use crate::{
-    Db, db::Cluster, engine::Begin, error::refused, pool::Lease, session::Session, stream::Rows,
+    Db, db::Cluster, engine::Begin, error::refused, lease::Lease, session::Session, stream::Rows,
 };
 
 /// An open transaction. Made by [`Db::begin`](crate::Db::begin); ends with

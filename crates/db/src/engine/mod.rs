@@ -373,6 +373,10 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         // The server ends the connection: it shuts down, crashed, or an administrator asked.
         sqlx::Error::Database(error) => {
+            #[cfg(feature = "postgres")]
+            if postgres::is_fatal(&**error) {
+                return true;
+            }
             error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
         }
         _ => false,

@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Connector {
     options: MySqlConnectOptions,
+    /// Said on each new connection.
+    greeting: Option<String>,
 }
 
 impl Connector {
@@ -42,11 +44,20 @@ impl Connector {
             Tls::Require => MySqlSslMode::Required,
             Tls::Verify => MySqlSslMode::VerifyIdentity,
         });
-        Self { options }
+        // The server gives up a little later than we do, for the case that we are gone. MySQL takes
+        // for a comment what MariaDB runs, and has no such limit for all statements.
+        let limit_s = (config.statement_timeout_ms + GRACE_MS) as f64 / 1000.0;
+        let greeting = (config.statement_timeout_ms > 0)
+            .then(|| format!("SET autocommit = 1 /*M!, max_statement_time = {limit_s} */"));
+        Self { options, greeting }
     }
 
     pub(crate) async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
-        self.options.connect().await
+        let mut conn = self.options.connect().await?;
+        if let Some(greeting) = &self.greeting {
+            conn.execute(AssertSqlSafe(greeting.clone())).await?;
+        }
+        Ok(conn)
     }
 }
 
@@ -99,6 +110,7 @@ pub(crate) fn position(text: &str) -> Option<Position> {
 }
 
 pub(crate) const PORT: u16 = 3306;
+const GRACE_MS: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {

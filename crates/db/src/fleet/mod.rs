@@ -4,6 +4,7 @@ mod history;
 mod node;
 mod place;
 mod watch;
+mod why;
 
 use std::{
     fmt,
@@ -22,16 +23,8 @@ use tokio::{
 };
 
 use self::history::History;
-pub(crate) use self::{
-    node::Node,
-    place::{Tried, Why},
-};
-use crate::{
-    config::Config,
-    engine::Connector,
-    error,
-    pool::{Lease, Pool},
-};
+pub(crate) use self::{node::Node, place::Tried, why::Why};
+use crate::{config::Config, engine::Connector, error, lease::Lease, pool::Pool};
 
 /// How far a server has got: a place in the log of one timeline. A timeline of 0 means unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,9 +205,12 @@ impl Fleet {
         self.pin
     }
 
-    /// Notes that a connection to a node could not be had or broke.
+    /// Notes that a connection to a node could not be had or broke. Where nobody listens there is no
+    /// server. A connection that broke may be the only one that did: an administrator has ended it,
+    /// or a firewall. Whether the server is gone its watcher knows within a few milliseconds, and
+    /// what others do on their connections goes on until then.
     pub(crate) fn suspect(&self, at: usize, error: &DbErr) {
-        if error::is_lost(error) {
+        if error::is_refused_connection(error) {
             self.lose(at);
         }
     }

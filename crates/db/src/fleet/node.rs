@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::Position;
-use crate::{engine::is_same_run, pool::Pool};
+use super::{Position, Why};
+use crate::{engine::is_same_run, metrics::ServerMeters, pool::Pool};
 
 /// A server of the cluster.
 pub(crate) struct Node {
@@ -29,12 +29,14 @@ pub(crate) struct Node {
     good_looks: AtomicU32,
     lag_ms: AtomicU64,
     behind: AtomicU64,
-    reads: AtomicU64,
-    writes: AtomicU64,
+    /// What was sent to it, in the order of [`Why::ALL`].
+    routed: [AtomicU64; Why::ALL.len()],
+    meters: ServerMeters,
 }
 
 impl Node {
     pub(crate) fn new(pool: Arc<Pool>, is_reporting: bool) -> Self {
+        let meters = ServerMeters::new(pool.name());
         Self {
             pool,
             is_reporting,
@@ -48,8 +50,8 @@ impl Node {
             good_looks: AtomicU32::new(0),
             lag_ms: AtomicU64::new(0),
             behind: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            writes: AtomicU64::new(0),
+            routed: Default::default(),
+            meters,
         }
     }
 
@@ -117,20 +119,15 @@ impl Node {
         self.behind.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
+    /// How many statements and transactions this process has sent to it, by reason.
+    pub(crate) fn routed(&self) -> impl Iterator<Item = (Why, u64)> {
+        Why::ALL.into_iter().zip(self.routed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    pub(crate) fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_read(&self) {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_write(&self) {
-        self.writes.fetch_add(1, Ordering::Relaxed);
+    /// Notes that something was sent to it.
+    pub(crate) fn count(&self, why: Why) {
+        self.routed[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.meters.routed[why as usize].increment(1);
     }
 
     /// Notes a look at it; the caller decides about serving.
@@ -172,6 +169,7 @@ impl Node {
         let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
         self.lag_ms.store(lag_ms, Ordering::Relaxed);
         self.behind.store(behind, Ordering::Relaxed);
+        self.meters.lag.set(lag.as_secs_f64());
     }
 
     /// Lets it serve after enough good looks, and stops it at once after a bad one. Gives the change.
@@ -179,8 +177,8 @@ impl Node {
         match verdict {
             Judgement::Well => {
                 let good = self.good_looks.fetch_add(1, Ordering::Relaxed) + 1;
-                (good >= looks_needed && !self.is_serving.swap(true, Ordering::AcqRel))
-                    .then_some(true)
+                let is_news = good >= looks_needed && !self.is_serving.swap(true, Ordering::AcqRel);
+                is_news.then(|| self.meters.serves.set(1.0)).map(|()| true)
             }
             Judgement::Between => {
                 self.good_looks.store(0, Ordering::Relaxed);
@@ -188,7 +186,8 @@ impl Node {
             }
             Judgement::Ill => {
                 self.good_looks.store(0, Ordering::Relaxed);
-                self.is_serving.swap(false, Ordering::AcqRel).then_some(false)
+                let is_news = self.is_serving.swap(false, Ordering::AcqRel);
+                is_news.then(|| self.meters.serves.set(0.0)).map(|()| false)
             }
         }
     }

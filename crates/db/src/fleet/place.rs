@@ -1,7 +1,6 @@
 //! Where a read goes: to a replica that is well and far enough, else to the primary.
 
 use std::{
-    fmt,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -9,10 +8,10 @@ use std::{
 use sea_orm::{ConnAcquireErr, DbErr};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Fleet, Node, Position, read_only};
+use super::{Fleet, Node, Position, Why, read_only};
 use crate::{
     engine::is_same_run,
-    pool::Lease,
+    lease::Lease,
     session::{Session, Want},
 };
 
@@ -21,31 +20,6 @@ pub(crate) struct Placed {
     pub(crate) lease: Lease,
     pub(crate) node: usize,
     pub(crate) why: Why,
-}
-
-/// Why a read went where it went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// A replica was fresh enough.
-    Fresh,
-    /// It was asked for.
-    Asked,
-    /// The visitor has just written, and the position is not known yet.
-    Wrote,
-    /// No replica has got as far as this visitor's writes and reads.
-    Behind,
-    /// No replica is well.
-    NoReplica,
-    /// The visitor's token is of another cluster or timeline.
-    Foreign,
-    /// The primary has shown this visitor more than a replica may.
-    Stays,
-    /// The engine has no positions, so the clock decides.
-    Pinned,
-    /// It reads for a report.
-    Report,
-    /// It writes, or may write.
-    Writes,
 }
 
 impl Fleet {
@@ -256,23 +230,6 @@ impl Fleet {
     }
 }
 
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fresh => "fresh",
-            Self::Asked => "asked",
-            Self::Wrote => "wrote",
-            Self::Behind => "behind",
-            Self::NoReplica => "no-replica",
-            Self::Foreign => "foreign-token",
-            Self::Stays => "stays",
-            Self::Pinned => "pinned",
-            Self::Report => "report",
-            Self::Writes => "writes",
-        })
-    }
-}
-
 /// Nodes that one statement has been sent to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried(u64);
@@ -284,10 +241,6 @@ impl Tried {
 
     pub(crate) fn add(&mut self, at: usize) {
         self.0 |= 1 << (at % 64);
-    }
-
-    pub(crate) fn count(self) -> u32 {
-        self.0.count_ones()
     }
 }
 

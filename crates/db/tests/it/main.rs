@@ -13,13 +13,18 @@ mod migrations;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod mistakes;
 mod outbox;
+mod pool;
 #[cfg(feature = "postgres")]
 mod pooler;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod retries;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod seaorm;
 #[cfg(feature = "postgres")]
 #[cfg_attr(not(feature = "mysql"), allow(dead_code, reason = "that engine's tests use the rest"))]
 mod servers;
 mod sqlite;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod timeouts;

@@ -1,5 +1,6 @@
 //! Private clusters of real servers, started and stopped by the tests that use them.
 
+pub(crate) mod link;
 pub(crate) mod mariadb;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
