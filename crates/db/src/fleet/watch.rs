@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Fleet, Sight, node::Judgement};
+use super::{Fleet, Node, Position, Sight, node::Judgement};
 use crate::{
     config::Config,
     engine::{Conn, Connector},
@@ -25,6 +25,8 @@ struct Watcher {
     patience: Duration,
     late: u32,
     disconnected_since: Option<Instant>,
+    /// Where the server stood at the last look, as a standby.
+    stood: Option<(Instant, Position)>,
     /// The trouble that was logged last, so that it is logged once.
     told: Option<Trouble>,
 }
@@ -33,6 +35,7 @@ struct Watcher {
 enum Trouble {
     Lost,
     Rival,
+    Stranger,
 }
 
 /// Starts the watchers and waits for the first word from each. The server that the URL names first
@@ -54,6 +57,7 @@ pub(super) async fn start(
             interval: Duration::from_millis(config.poll_ms.max(1)),
             late: 0,
             disconnected_since: None,
+            stood: None,
             told: None,
         };
         let task = tokio::spawn(watcher.run(first.clone()));
@@ -135,7 +139,9 @@ impl Watcher {
         }
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => timeout(CONNECT_TIMEOUT, self.probe.connect()).await.map_err(|_| late())??,
+            None => timeout(self.connect_timeout(), self.probe.connect())
+                .await
+                .map_err(|_| late())??,
         };
         let identity = timeout(self.patience, conn.identify()).await.map_err(|_| late())??;
         let (unset, cluster) = (0, identity.cluster);
@@ -147,6 +153,13 @@ impl Watcher {
         }
         self.conn = Some(conn);
         Ok(known.is_none_or(|known| known != identity).then_some(identity.run))
+    }
+
+    /// A server that has just failed to answer is hardly there: what waits for it waits no longer
+    /// than it must.
+    fn connect_timeout(&self) -> Duration {
+        let is_doubtful = self.late > 0 && self.told != Some(Trouble::Lost);
+        if is_doubtful && !self.probe.is_pooled() { SECOND_TRY_TIMEOUT } else { CONNECT_TIMEOUT }
     }
 
     fn miss(&mut self, fleet: &Fleet, error: &sqlx::Error) {
@@ -166,6 +179,10 @@ impl Watcher {
     fn note(&mut self, fleet: &Fleet, sight: Sight, new_run: Option<u64>) {
         let now = Instant::now();
         let node = &fleet.nodes[self.at];
+        if new_run.is_some() && self.told == Some(Trouble::Stranger) {
+            self.told = None; // It may have been made a replica of ours meanwhile.
+            self.stood = None;
+        }
         node.saw(!sight.is_primary, sight.position, new_run);
         if self.told == Some(Trouble::Lost) {
             self.told = None;
@@ -178,36 +195,59 @@ impl Watcher {
         if fleet.demote(self.at) {
             tracing::warn!("database server {} has stepped down", node.name());
         }
-        let (lag, behind) = {
-            let history = fleet.history();
-            (history.lag(now, sight.position), history.behind(sight.position))
-        };
-        node.set_lag(lag, behind);
-        let has_primary = fleet.primary().is_some();
-        if sight.is_connected || !has_primary {
-            self.disconnected_since = None;
-        } else {
-            self.disconnected_since.get_or_insert(now);
-        }
-        let away = self.disconnected_since.map_or(Duration::ZERO, |since| now - since);
-        let worst = if has_primary { lag.max(away) } else { Duration::ZERO };
-        let judgement = if worst > fleet.max_lag {
-            Judgement::Ill
-        } else if worst > fleet.max_lag / 2 {
-            Judgement::Between
-        } else {
-            Judgement::Well
-        };
+        let judgement = self.judge(fleet, node, sight, now);
         match node.judge(judgement, LOOKS_TO_RETURN) {
             Some(true) => tracing::info!("database server {} serves reads", node.name()),
             Some(false) => tracing::warn!(
-                db.lag_ms = lag.as_millis() as u64,
+                db.lag_ms = node.lag().as_millis() as u64,
                 "database server {} lags too much and serves no reads",
                 node.name()
             ),
             None => {}
         }
         fleet.moved.notify_waiters();
+    }
+
+    /// What the look at a standby says about serving reads.
+    fn judge(&mut self, fleet: &Fleet, node: &Node, sight: Sight, now: Instant) -> Judgement {
+        let position = sight.position;
+        let history = fleet.history();
+        let lag = history.lag(now, position);
+        node.set_lag(lag, history.behind(position));
+        let stood = self.stood.replace((now, position));
+        if fleet.primary().is_none() {
+            self.disconnected_since = None;
+            // Late or not, it is the best there is, unless it was never one of ours.
+            let is_stranger = self.told == Some(Trouble::Stranger);
+            return if is_stranger { Judgement::Ill } else { Judgement::Well };
+        }
+        // Servers that have a number of their cluster were asked for it.
+        let has_number = fleet.cluster() != 0;
+        let is_stranger = self.told == Some(Trouble::Stranger)
+            || stood.is_some_and(|(seen, position)| history.excludes(seen, position));
+        if is_stranger && !has_number {
+            if self.told.replace(Trouble::Stranger) != Some(Trouble::Stranger) {
+                let name = node.name();
+                tracing::error!(
+                    "database server {name} has what the primary lacks: it is no replica of it"
+                );
+            }
+            return Judgement::Ill;
+        }
+        if sight.is_connected {
+            self.disconnected_since = None;
+        } else {
+            self.disconnected_since.get_or_insert(now);
+        }
+        let away = self.disconnected_since.map_or(Duration::ZERO, |since| now - since);
+        let worst = lag.max(away);
+        if worst > fleet.max_lag {
+            Judgement::Ill
+        } else if worst > fleet.max_lag / 2 || !history.tells_lag_of(position) {
+            Judgement::Between
+        } else {
+            Judgement::Well
+        }
     }
 
     fn note_primary(&mut self, fleet: &Fleet, sight: Sight, now: Instant) {
@@ -257,5 +297,7 @@ const POOLED_LOOK_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// Between two looks at a server that does not answer.
 const LOST_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// With the look before it, a server that hangs is given up within a second.
+const SECOND_TRY_TIMEOUT: Duration = Duration::from_millis(600);
 /// Good looks in a row before a standby serves again.
 const LOOKS_TO_RETURN: u32 = 3;

@@ -76,6 +76,40 @@ async fn a_server_of_another_cluster_serves_nobody() {
     db.close().await;
 }
 
+/// MariaDB's servers have no number of their cluster, so their positions must tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_mariadb_server_of_another_cluster_serves_nobody() {
+    let Some(ours) = MariaDb::start(0) else { return servers::skip("no MariaDB") };
+    let Some(theirs) = MariaDb::start(1) else { return servers::skip("no MariaDB") };
+    let other = Db::open(&theirs.url("")).await.unwrap();
+    make_table(&other).await;
+    for _ in 0..40 {
+        write(&other, 1_000).await.unwrap();
+    }
+    settle(&other).await;
+    theirs.sql(0, "SET GLOBAL read_only = 1");
+    // A replica that has more transactions than our primary, and a server that never was a replica.
+    let strangers = theirs.servers.iter().map(|server| format!(",127.0.0.1:{}", server.port));
+    let strangers: String = strangers.collect();
+    let url = ours.url("?max_lag=500ms").replace("/site?", &format!("{strangers}/site?"));
+    let db = Db::open(&url).await.unwrap();
+    make_table(&db).await;
+    // Far enough for our primary to pass them.
+    for v in 0..100 {
+        let visitor = db.visitor(None);
+        write(&visitor, v).await.unwrap();
+        assert_eq!(read(&db.visitor(visitor.token().await)).await.unwrap(), v);
+        assert_eq!(read(&db.visitor(None)).await.unwrap(), v, "{:?}", db.status());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let status = db.status();
+    for server in &status.servers[1..] {
+        assert_eq!((server.serves_reads, server.reads), (false, 0), "{status:?}");
+    }
+    db.close().await;
+    other.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wrong_tokens_send_reads_to_the_primary_and_several_are_all_kept() {
     let Some(cluster) = Postgres::start(1) else { return servers::skip("no PostgreSQL") };
