@@ -8,6 +8,7 @@ mod handover;
 pub(crate) mod log;
 mod problem;
 mod process;
+pub(crate) mod report;
 mod role;
 mod rooms;
 pub(crate) mod tell;

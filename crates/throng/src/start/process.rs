@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     Handover, Means, Migrate, Role, StartError, Works, check_data, claim_ids, handover::take_over,
-    log, role::Duty, rooms::announce,
+    log, report::Report, role::Duty, rooms::announce,
 };
 use crate::{App, Config, ctx::Started, web};
 
@@ -71,6 +71,7 @@ pub(crate) async fn run(process: Process) -> Result<ExitCode, StartError> {
         let address = listener.local_addr().map_err(system("read the listening address"))?;
         tracing::info!(%address, "listening on http://{address}");
     }
+    let report = Report::begin(&works, &roles);
     let mut playing = JoinSet::new();
     for role in roles {
         let listener = match (&listener, role.listens) {
@@ -86,7 +87,11 @@ pub(crate) async fn run(process: Process) -> Result<ExitCode, StartError> {
     // From here on the roles alone hold the socket, so that it closes when they stop accepting.
     drop(listener);
     take_over().map_err(system("tell the process before to stop"))?;
-    Ok(play(works, playing, &mut signals, &trigger).await)
+    let code = play(works, playing, &mut signals, &trigger).await;
+    if let Some(report) = report {
+        report.end().await;
+    }
+    Ok(code)
 }
 
 /// Waits for signals and for roles to end.

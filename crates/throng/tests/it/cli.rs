@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Runs the program in an empty folder, with these words and variables.
-fn run(folder: &TempDir, words: &[&str], vars: &[(&str, &str)]) -> Output {
+pub(crate) fn run(folder: &TempDir, words: &[&str], vars: &[(&str, &str)]) -> Output {
     // One that starts by mistake must not hold up the others.
     let mut command = Command::new("timeout");
     command

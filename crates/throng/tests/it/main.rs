@@ -17,6 +17,7 @@ mod errors;
 mod limits;
 mod pages;
 mod process;
+mod routes;
 mod seen;
 #[path = "../../../cache/tests/it/servers.rs"]
 #[expect(dead_code, reason = "the cache's own tests do more to their servers")]

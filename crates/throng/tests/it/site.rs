@@ -16,6 +16,8 @@ pub(crate) fn app() -> App {
         .about("A shop for tests")
         .route("/", get(async || Html("<h1>hello</h1>")))
         .route("/pid", get(async || std::process::id().to_string()))
+        .route("/ping", get(async |cx: Ctx| Ok::<_, Error>(cx.db.ping().await?)))
+        .route("/write", post(async |cx: Ctx| Ok::<_, Error>(cx.db.begin().await?.commit().await?)))
         .route("/long", get(async || Html("<p>all work and no play</p>\n".repeat(200))))
         .route("/shows/{id}", get(show))
         .route("/name", get(name_form).post(name))

@@ -1,6 +1,7 @@
 //! `db`: looks at the database's servers, promotes one of them, copies a site from one to another.
 
 mod copy;
+mod processes;
 mod promote;
 mod status;
 
@@ -38,7 +39,10 @@ pub(super) fn run(
     let config = load()?;
     log::start(&config.log_of_command())?;
     match matches.subcommand() {
-        Some(("status", matches)) => status::run(&url(&config, matches)?, matches),
+        Some(("status", matches)) => {
+            let is_ours = !matches.contains_id("url");
+            status::run(&url(&config, matches)?, is_ours.then_some(&*config.data), matches)
+        }
         Some(("promote", matches)) => promote::run(&url(&config, matches)?, matches),
         Some(("copy", matches)) => copy::run(app, matches),
         _ => Err(Failure::Usage("say what to do: `status`, `promote` or `copy`".to_owned())),

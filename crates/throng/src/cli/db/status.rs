@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -11,17 +12,22 @@ use serde_json::{Value, json};
 use throng_core::EngineUrl;
 use throng_db::{Server, Status};
 
-use super::{Failure, open, runtime, url_argument};
-use crate::cli::{print::table, say, spec::flag};
+use super::{Failure, open, processes, runtime, url_argument};
+use crate::{
+    cli::{print::table, say, spec::flag},
+    start::report,
+};
 
 pub(super) fn spec(name: &str) -> Command {
     Command::new("status")
         .about("Show the database's servers: roles, positions, lag, connections, reads")
         .long_about(
-            "Show the database's servers: roles, positions, lag, connections, reads\n\nIt asks every \
-             server, so what it shows is of all processes of the site: `connections` are those of \
-             throng, in use and open; `rows/s` is what the server read from the site's tables in the \
-             last second, and `share` its part of all.\n\nExit code: 0 when there is a primary and \
+            "Show the database's servers: roles, positions, lag, connections, reads\n\nFirst what the \
+             servers tell, of all processes of the site: `connections` are those of throng, in use \
+             and open; `rows/s` is what the server read from the site's tables in the last second, \
+             and `share` its part of all.\n\nThen what the site's processes tell that run with this \
+             data folder: their pools, and how many reads and writes they have sent where and why \
+             since they started. With --url they are not asked.\n\nExit code: 0 when there is a primary and \
              every replica serves, 1 when not, 2 for wrong usage.",
         )
         .arg(url_argument())
@@ -29,11 +35,16 @@ pub(super) fn spec(name: &str) -> Command {
         .arg(flag("watch", "Show it again each second, until stopped"))
         .after_help(format!(
             "Examples:\n  {name} db status\n  {name} db status --watch\n  {name} db status --json | jq \
-             '.servers[] | select(.role == \"gone\")'"
+             '.processes[] | .pid, (.database.servers[] | .name, .routes)'"
         ))
 }
 
-pub(super) fn run(url: &EngineUrl, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+/// `data` is the folder of the processes to ask, if any.
+pub(super) fn run(
+    url: &EngineUrl,
+    data: Option<&Path>,
+    matches: &ArgMatches,
+) -> Result<ExitCode, Failure> {
     let (is_json, is_watch) = (matches.get_flag("json"), matches.get_flag("watch"));
     runtime()?.block_on(async {
         let db = open(url).await?;
@@ -41,11 +52,20 @@ pub(super) fn run(url: &EngineUrl, matches: &ArgMatches) -> Result<ExitCode, Fai
         loop {
             tokio::time::sleep(SECOND).await;
             let now = db.survey().await;
+            let processes = match data {
+                Some(data) => Some(report::all(data).await),
+                None => None,
+            };
             if is_json {
-                let seen = as_json(&before, &now);
+                let mut seen = as_json(&before, &now);
+                seen["processes"] = json!(processes);
                 say(if is_watch { format!("{seen}") } else { format!("{seen:#}") });
             } else {
                 show(&before, &now, is_watch && io::stdout().is_terminal());
+                if let Some(processes) = &processes {
+                    say("");
+                    processes::show(processes);
+                }
             }
             if !is_watch {
                 db.close().await;
@@ -110,6 +130,12 @@ fn as_json(before: &Status, now: &Status) -> Value {
     if let Some(servers) = seen["servers"].as_array_mut() {
         for (server, rate) in servers.iter_mut().zip(rates(before, now)) {
             server["rows_read_per_s"] = json!(rate);
+            // Those of this command say nothing about the site's.
+            if let Some(server) = server.as_object_mut() {
+                for name in ["in_use", "idle", "size", "waiting", "reads", "writes", "routes"] {
+                    server.remove(name);
+                }
+            }
         }
     }
     seen
