@@ -155,32 +155,12 @@ impl Tx {
             self.core.undo_to(lease, self.level + 1).await?;
         }
         if self.level > 1 {
-            let name = savepoint(self.level);
-            match how {
-                End::Commit => {
-                    lease.execute_unprepared(&format!("RELEASE SAVEPOINT {name}")).await?;
-                    self.core.depth.store(self.level - 1, Ordering::Release);
-                    for hook in &mut *self.core.hooks() {
-                        hook.level = hook.level.min(self.level - 1);
-                    }
-                }
-                End::Rollback => self.core.undo_to(lease, self.level).await?,
-            }
+            self.core.end_savepoint(lease, self.level, how).await?;
             drop(guard);
             self.is_open = false;
             return Ok(());
         }
-        match how {
-            End::Commit if self.core.reads_only => lease.commit().await?,
-            End::Commit => {
-                // Before as well as after: nobody knows about a commit that was cut short.
-                self.core.session.wrote();
-                let done = lease.commit().await;
-                self.core.session.wrote();
-                done?;
-            }
-            End::Rollback => lease.rollback().await?,
-        }
+        self.core.end(lease, how).await?;
         drop(guard.take());
         drop(guard);
         self.is_open = false;
@@ -207,6 +187,34 @@ impl Core {
             self.undo_to(lease, undo).await?;
         }
         Ok(guard)
+    }
+
+    /// Ends the innermost savepoint.
+    async fn end_savepoint(&self, lease: &mut Lease, level: u32, how: End) -> Result<(), DbErr> {
+        if how == End::Rollback {
+            return self.undo_to(lease, level).await;
+        }
+        lease.execute_unprepared(&format!("RELEASE SAVEPOINT {}", savepoint(level))).await?;
+        self.depth.store(level - 1, Ordering::Release);
+        for hook in &mut *self.hooks() {
+            hook.level = hook.level.min(level - 1);
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction itself.
+    async fn end(&self, lease: &mut Lease, how: End) -> Result<(), DbErr> {
+        match how {
+            End::Rollback => lease.rollback().await,
+            End::Commit if self.reads_only => lease.commit().await,
+            End::Commit => {
+                // Before as well as after: nobody knows about a commit that was cut short.
+                self.session.wrote();
+                let done = lease.commit().await;
+                self.session.wrote();
+                done
+            }
+        }
     }
 
     /// Looks after what a statement leaves on the connection when the transaction is over.

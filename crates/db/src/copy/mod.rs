@@ -5,26 +5,27 @@
 //! short goes on where it was.
 
 mod catalog;
+mod prepare;
 mod rows;
 mod state;
+mod transfer;
 mod value;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    path::Path,
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use sea_orm::{AccessMode, ConnectionTrait, DbBackend, DbErr, IsolationLevel, TransactionTrait};
 use serde::Serialize;
 use throng_core::EngineUrl;
 
-use self::rows::{Pair, Place};
+use self::{
+    rows::Pair,
+    transfer::{Bar, compare, fill},
+};
 use crate::{
     Db, Migration, Tx,
     config::Config,
     error::{Error, Result},
-    migrate::{self, COPYING, LEDGER},
+    migrate,
 };
 
 /// What is copied where; see [`Copy::run`].
@@ -122,238 +123,54 @@ impl Copy<'_> {
             let name = pair.name().to_owned();
             copied.tables.push(CopiedTable { name, rows: *rows });
         }
-        let mut differences = Vec::new();
-        for (pair, rows) in pairs.iter().zip(&counts) {
-            differences.extend(compare(pair, *rows, &source, to, &mut bar).await?);
-            if differences.len() > MAX_SHOWN {
-                break;
-            }
-        }
-        if !differences.is_empty() {
-            differences.truncate(MAX_SHOWN);
-            return Err(Error::Copy(format!(
-                "the check found what differs, so the target stays marked as unfinished (was the \
-                 source written to? stop the site and copy into a new database): {}",
-                differences.join("; ")
-            )));
-        }
-        let numbering = |source| doing("set the counters of the target", source);
-        for pair in &pairs {
-            let table = catalog::table(&source, pair.name()).await.map_err(reading)?;
-            let next = catalog::next_number(&source, &table).await.map_err(reading)?;
-            if let Some(next) = next {
-                let table = catalog::table(to, pair.name()).await.map_err(numbering)?;
-                catalog::set_next_number(to, &table, next).await.map_err(numbering)?;
-            } else if to.get_database_backend() == DbBackend::Postgres {
-                let table = catalog::table(to, pair.name()).await.map_err(numbering)?;
-                catalog::set_next_number(to, &table, 1).await.map_err(numbering)?;
-            }
-        }
+        check(&pairs, &counts, &source, to, &mut bar).await?;
+        number(&pairs, &source, to).await?;
         finish(to).await.map_err(|source| doing("finish the target", source))?;
         Ok(copied)
     }
-
-    /// The source's tables that are copied, once it is clear that they can be.
-    async fn check_source(&self, source: &Tx) -> Result<Vec<String>> {
-        let reading = |source| doing("read the tables of the source", source);
-        let all = catalog::names(source).await.map_err(reading)?;
-        let refuse = |reason: String| Err(Error::Copy(reason));
-        if !all.iter().any(|name| name == LEDGER) {
-            return refuse(format!(
-                "the source `{}` holds no site: it has no `{LEDGER}`",
-                self.from
-            ));
-        }
-        let done: HashSet<String> =
-            migrate::names(source).await.map_err(reading)?.into_iter().collect();
-        let known: Vec<&str> = self.migrations.concat().iter().map(Migration::name).collect();
-        if done.contains(COPYING) {
-            return refuse("the source is itself a copy that was not finished".to_owned());
-        }
-        if let Some(name) = known.iter().find(|name| !done.contains(**name)) {
-            return refuse(format!(
-                "the source lacks the migration `{name}`; run `migrate` on it first"
-            ));
-        }
-        if let Some(name) = done.iter().find(|name| !known.contains(&name.as_str())) {
-            return refuse(format!(
-                "the source has the migration `{name}`, which this program does not know; copy with \
-                 the site's own program, in its newest version"
-            ));
-        }
-        let orphans = catalog::orphans(source).await.map_err(reading)?;
-        if !orphans.is_empty() {
-            let orphans = orphans.join(", ");
-            return refuse(format!(
-                "the source has rows without the rows they refer to: {orphans}"
-            ));
-        }
-        let ours = [LEDGER, state::COPY];
-        let is_copied = |name: &String| !ours.contains(&name.as_str()) && !self.skip.contains(name);
-        Ok(all.into_iter().filter(is_copied).collect())
-    }
-
-    /// Makes the tables of a new target; lets a copy of the same source go on.
-    async fn prepare_target(&self, from: &Db, names: &[String], to: &Db) -> Result<()> {
-        let writing = |source| doing("prepare the target", source);
-        let there: BTreeSet<String> =
-            catalog::names(to).await.map_err(writing)?.into_iter().collect();
-        let is_begun = there.contains(LEDGER)
-            && migrate::names(to).await.map_err(writing)?.iter().any(|name| name == COPYING);
-        if !is_begun {
-            // One that was made and not yet marked when a copy was killed is no site.
-            let is_site =
-                there.contains(LEDGER) && !migrate::names(to).await.map_err(writing)?.is_empty();
-            let in_the_way: Vec<&str> = there
-                .iter()
-                .filter(|name| (*name == LEDGER && is_site) || names.contains(name))
-                .map(String::as_str)
-                .collect();
-            if !in_the_way.is_empty() {
-                return Err(Error::Copy(format!(
-                    "the target `{}` is not new: it has the tables {}. Nothing is overwritten; make \
-                     a new, empty database and copy into that",
-                    self.to,
-                    in_the_way.join(", ")
-                )));
-            }
-            migrate::mark_copying(to).await.map_err(writing)?;
-        }
-        state::make(to).await.map_err(writing)?;
-        let source = from.to_string();
-        match state::read(to, state::SOURCE).await.map_err(writing)? {
-            None => state::write(to, state::SOURCE, &source).await.map_err(writing)?,
-            Some(other) if other != source => {
-                return Err(Error::Copy(format!(
-                    "the target holds an unfinished copy of another source, `{other}`; make a new, \
-                     empty database and copy into that"
-                )));
-            }
-            Some(_) => {}
-        }
-        to.migrate_copy(self.migrations).await?;
-        for (at, (drop_it, make_it)) in
-            catalog::foreign_keys(to).await.map_err(writing)?.into_iter().enumerate()
-        {
-            // Rows come in no order that the keys would allow; they are checked when they are back.
-            let tx = to.begin().await.map_err(writing)?;
-            let name = format!("{}{at:06}", state::FOREIGN_KEY);
-            state::write(&tx, &name, &make_it).await.map_err(writing)?;
-            tx.execute_unprepared(&drop_it).await.map_err(writing)?;
-            tx.commit().await.map_err(writing)?;
-        }
-        Ok(())
-    }
-
-    async fn pair(&self, source: &Tx, names: &[String], to: &Db) -> Result<Vec<Pair>> {
-        let reading = |source| doing("read the tables of the two databases", source);
-        let there: HashSet<String> =
-            catalog::names(to).await.map_err(reading)?.into_iter().collect();
-        let mut pairs = Vec::new();
-        for name in names {
-            if !there.contains(name) {
-                return Err(Error::Copy(format!(
-                    "the source has a table `{name}` that this program's migrations do not make; \
-                     leave it out with `--skip {name}`, or copy with the program it belongs to"
-                )));
-            }
-            let from_table = catalog::table(source, name).await.map_err(reading)?;
-            let to_table = catalog::table(to, name).await.map_err(reading)?;
-            let from = (source.get_database_backend(), &from_table);
-            let pair = Pair::of(from, (to.get_database_backend(), &to_table));
-            pairs.push(pair.map_err(Error::Copy)?);
-        }
-        Ok(pairs)
-    }
 }
 
-/// Where the progress is told.
-struct Bar<'a> {
-    tell: &'a mut (dyn FnMut(Progress<'_>) + Send),
-    done: u64,
-    total: u64,
-}
-
-impl Bar<'_> {
-    fn add(&mut self, table: &str, is_check: bool, rows: u64) {
-        self.done += rows;
-        (self.tell)(Progress { table, is_check, done: self.done, total: self.total });
-    }
-}
-
-/// Copies a table; gives the rows that were there from an earlier time.
-async fn fill(pair: &Pair, source: &Tx, to: &Db, bar: &mut Bar<'_>) -> Result<u64> {
-    let name = pair.name();
-    let reading = |source| of_table("read", name, source);
-    let writing = |source| of_table("fill", name, source);
-    let mut place = match state::place(to, name).await.map_err(writing)? {
-        Some(place) => place,
-        None => {
-            let tx = to.begin().await.map_err(writing)?;
-            pair.clear(&tx).await.map_err(writing)?;
-            state::set_place(&tx, name, &Place::default()).await.map_err(writing)?;
-            tx.commit().await.map_err(writing)?;
-            Place::default()
-        }
-    };
-    let before = place.rows;
-    bar.add(name, false, before);
-    loop {
-        let (batch, next) = pair.read(source, &place).await.map_err(reading)?;
-        if batch.is_empty() {
-            return Ok(before);
-        }
-        let tx = to.begin().await.map_err(writing)?;
-        unguard(&tx, true).await.map_err(writing)?;
-        pair.write(&tx, &batch).await.map_err(writing)?;
-        state::set_place(&tx, name, &next).await.map_err(writing)?;
-        unguard(&tx, false).await.map_err(writing)?;
-        tx.commit().await.map_err(writing)?;
-        bar.add(name, false, batch.len() as u64);
-        place = next;
-    }
-}
-
-/// Compares all rows of a table; gives what differs.
-async fn compare(
-    pair: &Pair,
-    rows: u64,
+/// Compares all tables with what they were copied from.
+async fn check(
+    pairs: &[Pair],
+    counts: &[u64],
     source: &Tx,
     to: &Db,
     bar: &mut Bar<'_>,
-) -> Result<Vec<String>> {
-    let name = pair.name();
-    let failed = |source| of_table("compare", name, source);
+) -> Result<()> {
     let mut differences = Vec::new();
-    let found = pair.count_target(to).await.map_err(failed)?;
-    if found != rows {
-        differences.push(format!("{name} has {rows} rows in the source and {found} in the target"));
-    }
-    let mut place = Place::default();
-    bar.add(name, true, 0);
-    loop {
-        let (batch, next) = pair.read(source, &place).await.map_err(failed)?;
-        if batch.is_empty() || differences.len() > MAX_SHOWN {
-            return Ok(differences);
+    for (pair, rows) in pairs.iter().zip(counts) {
+        differences.extend(compare(pair, *rows, source, to, bar).await?);
+        if differences.len() > MAX_SHOWN {
+            break;
         }
-        differences.extend(pair.check(to, &batch).await.map_err(failed)?);
-        bar.add(name, true, batch.len() as u64);
-        place = next;
     }
-}
-
-/// MariaDB checks keys row by row, and takes a number of 0 for none.
-async fn unguard(tx: &Tx, is_loading: bool) -> Result<(), DbErr> {
-    if tx.get_database_backend() != DbBackend::MySql {
+    if differences.is_empty() {
         return Ok(());
     }
-    let sql = if is_loading {
-        "SET foreign_key_checks = 0, @throng_mode = @@sql_mode, \
-         sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"
-    } else {
-        "SET foreign_key_checks = 1, sql_mode = @throng_mode"
-    };
-    tx.execute_unprepared(sql).await.map(drop)
+    differences.truncate(MAX_SHOWN);
+    Err(Error::Copy(format!(
+        "the check found what differs, so the target stays marked as unfinished (was the source \
+         written to? stop the site and copy into a new database): {}",
+        differences.join("; ")
+    )))
+}
+
+/// Lets the counters of the target go on where those of the source are.
+async fn number(pairs: &[Pair], source: &Tx, to: &Db) -> Result<()> {
+    let reading = |source| doing("read the source", source);
+    let numbering = |source| doing("set the counters of the target", source);
+    for pair in pairs {
+        let table = catalog::table(source, pair.name()).await.map_err(reading)?;
+        let next = catalog::next_number(source, &table).await.map_err(reading)?;
+        // PostgreSQL's counters stand where no row has moved them, whatever rows there are.
+        let is_postgres = to.get_database_backend() == DbBackend::Postgres;
+        if let Some(next) = next.or(is_postgres.then_some(1)) {
+            let table = catalog::table(to, pair.name()).await.map_err(numbering)?;
+            catalog::set_next_number(to, &table, next).await.map_err(numbering)?;
+        }
+    }
+    Ok(())
 }
 
 /// Brings the foreign keys back and takes the mark away.
@@ -390,10 +207,6 @@ fn patient() -> Config {
 
 fn doing(doing: &'static str, source: DbErr) -> Error {
     Error::Query { doing, source }
-}
-
-fn of_table(doing: &'static str, table: &str, source: DbErr) -> Error {
-    Error::CopyTable { doing, table: table.to_owned(), source }
 }
 
 /// Differences that are shown; more help nobody.

@@ -3,8 +3,8 @@
 use std::{error::Error, time::Duration};
 
 use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, Set};
-use throng_core::EngineUrl;
-use throng_db::{Db, conformance};
+use throng_core::{Clock, EngineUrl};
+use throng_db::{Config, Db, conformance};
 
 use crate::{
     postgres::{make_table, read, settle, wait_until, write},
@@ -66,6 +66,45 @@ async fn a_replica_that_lags_serves_nobody_until_it_has_caught_up() {
     wait_until("it has caught up", async || db.status().servers[1].behind == 0).await;
     let back = wait_until("it is back", async || db.status().servers[1].serves_reads).await;
     assert!(back < Duration::from_secs(1), "{back:?}");
+}
+
+/// Two replication domains have no common order, so there are no positions: the clock must do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_positions_who_writes_stays_on_the_primary_for_twice_the_lag() {
+    let Some(cluster) = MariaDb::start(1) else { return servers::skip("no MariaDB") };
+    let url = EngineUrl::parse(&cluster.url("?max_lag=5m")).unwrap();
+    let (clock, hand) = Clock::manual(1_800_000_000_000);
+    let db = Db::open_with(&url, Config { clock, ..Config::default() }).await.unwrap();
+    make_table(&db).await;
+    cluster.sql(0, "SET gtid_domain_id = 7; CREATE TABLE site.of_another_domain (id int)");
+    wait_until("nobody has a position", async || {
+        db.status().servers.iter().all(|server| server.position.is_none())
+    })
+    .await;
+    let on_replica = async || {
+        let stranger = db.visitor(None);
+        read(&stranger).await.is_ok() && stranger.routes().contains("fresh")
+    };
+    wait_until("the replica serves", on_replica).await;
+    cluster.pause_replay(1);
+
+    let writes = db.visitor(None);
+    write(&writes, 7).await.unwrap();
+    let token = writes.token().await.unwrap();
+    assert!(token.to_string().starts_with("c."), "{token}");
+    hand.advance(Duration::from_secs(10 * 60 - 1));
+    let next = db.visitor([token]);
+    assert_eq!(read(&next).await.unwrap(), 7);
+    assert!(next.routes().ends_with(" pinned 1"), "{}", next.routes());
+    assert_eq!(read(&db.visitor(None)).await.unwrap(), 0, "a stranger reads from the replica");
+    cluster.resume_replay(1);
+    hand.advance(Duration::from_secs(2));
+    wait_until("the replica serves him again", async || {
+        let later = db.visitor([token]);
+        read(&later).await.unwrap() == 7 && later.routes().contains("fresh")
+    })
+    .await;
+    db.close().await;
 }
 
 #[expect(unused_qualifications, unreachable_pub, reason = "SeaORM's macro wants them")]

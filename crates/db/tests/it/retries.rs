@@ -137,6 +137,30 @@ async fn a_read_that_turns_out_to_write_runs_on_the_primary_once_on_mariadb() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_go_to_the_replica_with_the_fewest_under_way() {
+    let Some(cluster) = Postgres::start(2) else { return servers::skip("no PostgreSQL") };
+    let db = open(&cluster, "").await;
+    // Whichever it is, the first connection that is lent makes its replica the busier one.
+    let busy = db.read().raw::<sqlx::Postgres>().await.unwrap();
+    let lent = || db.status().servers.iter().position(|server| server.in_use > 0).unwrap();
+    let (first, other) = (lent(), 3 - lent());
+    for _ in 0..10 {
+        let visitor = db.visitor(None);
+        read(&visitor).await.unwrap();
+        assert_eq!(visitor.routes(), format!("{} fresh 1", name(cluster.servers[other].port)));
+    }
+    drop(busy);
+    wait_until("it is lent no more", async || db.status().servers[first].in_use == 0).await;
+    wait_until("they take turns", async || {
+        let visitor = db.visitor(None);
+        read(&visitor).await.unwrap();
+        visitor.routes() == format!("{} fresh 1", name(cluster.servers[first].port))
+    })
+    .await;
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_visitor_waits_for_a_replica_if_told_to_and_not_for_ever() {
     let Some(cluster) = Postgres::start(1) else { return servers::skip("no PostgreSQL") };
     let patient = open(&cluster, "?max_lag=5m&replica_wait=1h").await;
