@@ -29,6 +29,7 @@
 
 mod bucket;
 mod hash;
+mod lanes;
 mod placement;
 mod ring;
 

@@ -3,6 +3,7 @@
 use crate::{
     Placement,
     hash::{crc32, md5, md5_word, murmur3, one_at_a_time},
+    lanes,
 };
 
 /// Places keys on servers. Servers are known by their index in the list that made the ring.
@@ -105,6 +106,25 @@ impl Ring {
             Placement::Rendezvous => self.highest_score(key),
             Placement::Crc => self.first_live_by_crc(key),
         }
+    }
+
+    /// The owner of each key, as [`owner`](Self::owner) has it, and quicker for many.
+    #[must_use]
+    pub fn owners<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Vec<Option<usize>> {
+        let keys: Vec<&[u8]> = keys.into_iter().collect();
+        if !matches!(self.placement, Placement::KetamaMd5 | Placement::KetamaWeighted) {
+            return keys.into_iter().map(|key| self.owner(key)).collect();
+        }
+        let mut owners = Vec::with_capacity(keys.len());
+        for some in keys.chunks(lanes::LANES) {
+            match lanes::md5_words(some) {
+                Some(words) => {
+                    owners.extend(words[..some.len()].iter().map(|word| self.on_circle(*word)));
+                }
+                None => owners.extend(some.iter().map(|key| self.owner(key))),
+            }
+        }
+        owners
     }
 
     /// Takes a server off the ring, as `auto_eject` does with one that fails.

@@ -128,6 +128,17 @@ proptest! {
     }
 
     #[test]
+    fn many_keys_have_the_owners_that_each_has(
+        placement in prop::sample::select(Placement::ALL.to_vec()),
+        keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..70), 0..40),
+    ) {
+        let servers = (0..5).map(|at| Server::new(format!("10.1.0.{at}"), 11_211));
+        let ring = Ring::new(placement, servers).unwrap();
+        let each: Vec<_> = keys.iter().map(|key| ring.owner(key)).collect();
+        prop_assert_eq!(ring.owners(keys.iter().map(Vec::as_slice)), each);
+    }
+
+    #[test]
     fn any_bytes_have_an_owner(
         placement in prop::sample::select(Placement::ALL.to_vec()),
         weights in prop::collection::vec(1..6_u32, 1..8),

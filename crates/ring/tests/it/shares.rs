@@ -13,6 +13,7 @@ fn one_server_of_five_owns_a_fifth_except_on_a_circle_of_few_points() {
         (Placement::Ketama, 0.14, 0.26),
         (Placement::KetamaMd5, 0.14, 0.26),
     ] {
+        let mut shares = Vec::new();
         for fleet in 0..8 {
             let servers = (0..5).map(|at| Server::new(format!("10.{fleet}.0.{at}"), 11_211));
             let ring = Ring::new(placement, servers).unwrap();
@@ -23,7 +24,16 @@ fn one_server_of_five_owns_a_fifth_except_on_a_circle_of_few_points() {
             for keys in owned {
                 let share = f64::from(keys) / 20_000.0;
                 assert!((least..=most).contains(&share), "{placement}: {share} in fleet {fleet}");
+                shares.push(100.0 * share);
             }
         }
+        let average = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!((average - 20.0).abs() < 1e-6, "{placement}: {average}");
+        shares.sort_by(f64::total_cmp);
+        println!(
+            "{placement}: one server of five owns {:.1} to {:.1} % of the keys, on average {average:.1} %",
+            shares[0],
+            shares[shares.len() - 1]
+        );
     }
 }
