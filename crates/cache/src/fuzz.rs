@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use crate::{
-    engine::{Item, Values, protocol},
+    engine::{Item, Values, hits::Hits, protocol},
     pickle, python,
     sealed::Sealed,
 };
@@ -183,6 +183,8 @@ fn replies_are_the_same_however_they_come_and_take_no_more_room_than_they_have()
         cuts.sort_unstable();
         let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
         assert_eq!(read(&pieces), whole);
+        let whole = within(65_536 + 16 * stream.len(), || read_hits(&[&stream]));
+        assert_eq!(read_hits(&pieces), whole);
     });
     let huge = format!("VA {}\r\n", 1 << 30);
     within(65_536, || read(&[huge.as_bytes(), b"x"]));
@@ -202,4 +204,17 @@ fn read(pieces: &[&[u8]]) -> (Vec<String>, bool) {
         }
     }
     (replies, false)
+}
+
+/// The same for what is read as the answer to a `get`.
+fn read_hits(pieces: &[&[u8]]) -> Option<(Vec<Bytes>, Option<String>)> {
+    let (mut buffer, mut hits) = (BytesMut::new(), Hits::default());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        if hits.read_on(&mut buffer).ok()? {
+            let refused = hits.refused().map(str::to_owned);
+            return Some((hits.iter().map(|hit| hit.value()).collect(), refused));
+        }
+    }
+    None
 }

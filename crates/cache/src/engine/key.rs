@@ -1,7 +1,7 @@
 //! Keys on shared engines: Django's `prefix:version:key` where a version is given, and for memcached
 //! at most 250 bytes, no spaces, no control characters.
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
 use crate::{Error, Result};
 
@@ -26,23 +26,28 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// The key as any engine is asked for it.
-    pub(crate) fn named(&self, key: &str) -> String {
+    pub(crate) fn named<'a>(&self, key: &'a str) -> Cow<'a, str> {
         match self.version {
-            Some(version) => format!("{}:{version}:{key}", self.prefix),
-            None if self.prefix.is_empty() => key.to_owned(),
-            None => format!("{}{key}", self.prefix),
+            Some(version) => format!("{}:{version}:{key}", self.prefix).into(),
+            None if self.prefix.is_empty() => key.into(),
+            None => format!("{}{key}", self.prefix).into(),
         }
     }
 
     /// The key as memcached is asked for it.
-    pub(crate) fn wire(&self, key: &str) -> Result<Bytes> {
+    pub(crate) fn wire<'a>(&self, key: &'a str) -> Result<Cow<'a, [u8]>> {
         let text = self.named(key);
         let is_plain = text.bytes().all(|byte| byte > b' ' && byte != 0x7f);
         if is_plain && (1..=MAX_BYTES).contains(&text.len()) {
-            return Ok(text.into());
+            return Ok(match text {
+                Cow::Borrowed(text) => text.as_bytes().into(),
+                Cow::Owned(text) => text.into_bytes().into(),
+            });
         }
         match self.odd {
-            OddKeys::Hash => Ok(format!("md5:{}", throng_ring::md5_hex(text.as_bytes())).into()),
+            OddKeys::Hash => {
+                Ok(format!("md5:{}", throng_ring::md5_hex(text.as_bytes())).into_bytes().into())
+            }
             OddKeys::Refuse => Err(Error::value(
                 "store",
                 key,
@@ -61,9 +66,9 @@ mod tests {
     #[test]
     fn keys_are_djangos_and_odd_ones_are_hashed_or_refused() {
         let django = Keys { version: Some(1), ..Keys::default() };
-        assert_eq!(django.wire("event:7").unwrap(), ":1:event:7");
+        assert_eq!(django.wire("event:7").unwrap()[..], b":1:event:7"[..]);
         let plain = Keys { prefix: "site.".to_owned(), ..Keys::default() };
-        assert_eq!(plain.wire("é").unwrap(), "site.é");
+        assert_eq!(plain.wire("é").unwrap(), "site.é".as_bytes());
         let strict = Keys { odd: OddKeys::Refuse, ..Keys::default() };
         for odd in ["", "a b", "a\n", "a\u{7f}", &"x".repeat(251)] {
             let hashed = Keys::default().wire(odd).unwrap();

@@ -20,7 +20,7 @@ pub use memory::Memory;
 pub use redis::Redis;
 
 #[cfg(test)]
-pub(crate) use memcached::protocol;
+pub(crate) use memcached::{hits, protocol};
 
 /// An engine: bytes under keys, for a while, and one lease for each expiry.
 ///

@@ -16,6 +16,7 @@ mod reads;
 #[cfg(feature = "redis")]
 mod redis;
 mod servers;
+mod turns;
 mod warm;
 
 use std::time::Duration;

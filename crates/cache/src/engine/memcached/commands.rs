@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Memcached,
-    fleet::{Command, Dialect, Route},
-    line::Expects,
+    ask::Command,
+    fleet::{Dialect, Route},
     protocol::{Flags, Reply},
+    socket::{Answer, Expects},
     unexpected,
 };
 use crate::{
@@ -41,17 +42,24 @@ impl Memcached {
         let wire = self.keys.wire(key)?;
         let command = |route: Route| match route.dialect {
             Dialect::Classic => {
-                Command { bytes: line(&[b"gets ", &wire[..]]), expects: Expects::UntilEnd }
+                Command { bytes: line(&[b"gets ", &wire[..]]), expects: Expects::Hits }
             }
-            _ => Command { bytes: line(&[b"mg ", &wire[..], b" v f c"]), expects: ONE },
+            _ => Command { bytes: line(&[b"mg ", &wire[..], b" v f c"]), expects: Expects::Reply },
         };
-        match self.fleet.ask(&wire, true, command).await? {
-            Reply::Missing | Reply::End => Ok(None),
-            Reply::Value(bytes, flags) | Reply::Got(_, flags, bytes) => {
-                Ok(Some((Item { bytes, flags: flags.client_flags }, flags)))
+        let (bytes, flags) = match self.fleet.ask(&wire, true, command).await? {
+            Answer::Reply(Reply::Missing) => return Ok(None),
+            Answer::Reply(Reply::Value(bytes, flags)) => (bytes, flags),
+            Answer::Reply(other) => return Err(unexpected("read", other)),
+            Answer::Hits(hits) => {
+                if let Some(said) = hits.refused() {
+                    return Err(unexpected("read", Reply::Refused(said.to_owned())));
+                }
+                let Some(hit) = hits.iter().next() else { return Ok(None) };
+                let (client_flags, cas) = (hit.client_flags(), hit.cas());
+                (hit.value(), Flags { client_flags, cas, ..Flags::default() })
             }
-            other => Err(unexpected("read", other)),
-        }
+        };
+        Ok(Some((Item { bytes, flags: flags.client_flags }, flags)))
     }
 
     /// Stores under a life that a gutter server shortens. `None` when what is there is not as `how`
@@ -88,11 +96,11 @@ impl Memcached {
             }
             bytes.extend_from_slice(&item.bytes);
             bytes.extend_from_slice(b"\r\n");
-            Command { bytes: bytes.freeze(), expects: ONE }
+            Command { bytes: bytes.freeze(), expects: Expects::Reply }
         };
         // Done twice, `add` and `cas` say that somebody else was quicker.
         let is_repeatable = matches!(how, How::Set);
-        match self.fleet.ask(&wire, is_repeatable, command).await? {
+        match self.ask("store", &wire, is_repeatable, command).await? {
             Reply::Done(flags) => Ok(Some(flags)),
             Reply::Exists | Reply::NotFound | Reply::NotStored => Ok(None),
             Reply::Refused(said) if said.contains("too large") => {
@@ -112,9 +120,9 @@ impl Memcached {
         let wire = self.keys.wire(key)?;
         let command = |route: Route| {
             let verb: &[u8] = if route.dialect == Dialect::Classic { b"delete " } else { b"md " };
-            Command { bytes: line(&[verb, &wire[..]]), expects: ONE }
+            Command { bytes: line(&[verb, &wire[..]]), expects: Expects::Reply }
         };
-        match self.fleet.ask(&wire, true, command).await? {
+        match self.ask("delete", &wire, true, command).await? {
             Reply::Done(_) => Ok(true),
             Reply::NotFound => Ok(false),
             other => Err(unexpected("delete", other)),
@@ -133,9 +141,9 @@ impl Memcached {
                 let mode = if by < 0 { " MD" } else { "" };
                 line(&[b"ma ", &wire[..], format!(" v D{size}{mode}").as_bytes()])
             };
-            Command { bytes, expects: ONE }
+            Command { bytes, expects: Expects::Reply }
         };
-        let sum = match self.fleet.ask(&wire, false, command).await? {
+        let sum = match self.ask("count", &wire, false, command).await? {
             Reply::NotFound => return Ok(None),
             Reply::Number(sum) => i64::try_from(sum).ok(),
             Reply::Value(bytes, _) => {
@@ -158,9 +166,23 @@ impl Memcached {
         let wire = self.keys.wire(key)?;
         let command = |_| {
             let bytes = line(&[verb.as_bytes(), b" ", &wire[..], b" ", flags.as_bytes()]);
-            Command { bytes, expects: ONE }
+            Command { bytes, expects: Expects::Reply }
         };
-        self.fleet.ask(&wire, is_repeatable, command).await
+        self.ask("reach the owner of a key", &wire, is_repeatable, command).await
+    }
+
+    /// Asks what is answered by one reply.
+    async fn ask(
+        &self,
+        doing: &'static str,
+        key: &[u8],
+        is_repeatable: bool,
+        command: impl Fn(Route) -> Command,
+    ) -> Result<Reply> {
+        match self.fleet.ask(key, is_repeatable, command).await? {
+            Answer::Reply(reply) => Ok(reply),
+            Answer::Hits(_) => Err(unexpected(doing, Reply::NoOp)),
+        }
     }
 
     fn check_size(&self, key: &str, item: &Item) -> Result<()> {
@@ -191,5 +213,4 @@ pub(super) fn ttl(life: Duration) -> u64 {
     now.as_secs().checked_add(seconds).filter(|at| *at <= u64::from(u32::MAX)).unwrap_or(0)
 }
 
-const ONE: Expects = Expects::Replies(1);
 const MAX_RELATIVE_S: u64 = 30 * 86_400;

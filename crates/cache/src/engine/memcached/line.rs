@@ -1,50 +1,31 @@
-//! One connection to one server: requests that wait together are written together, and replies are
-//! handed out in order. The task that holds the socket also brings a dead server back.
+//! One connection to one server for all who come while it is in use: requests that wait together are
+//! written together, and replies are handed out in order. The task also ends what callers have left
+//! halfway, and brings a dead server back.
 
-use std::{io, sync::Weak, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use throng_core::Clock;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     fleet::{Dialect, Fleet},
-    protocol::{self, Reply, Rubbish},
+    protocol::{self, Reply},
+    socket::{Answer, Expects, Fault, Socket},
+    turn::{Left, Seat},
 };
 
-/// Commands for a server, and how their replies are counted.
+/// Commands for a server, and how their answer ends.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) commands: Bytes,
     pub(super) expects: Expects,
     /// Doing it twice is doing it once, so that it may be sent again over a new connection.
     pub(super) is_repeatable: bool,
-    pub(super) answer: oneshot::Sender<Result<Vec<Reply>, Fault>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Expects {
-    /// So many replies.
-    Replies(usize),
-    /// Replies up to `END`.
-    UntilEnd,
-}
-
-/// Why a server gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("it cannot be reached or hung up: {0}")]
-    Io(#[from] io::Error),
-    #[error("it did not answer within {0:?}")]
-    Timeout(Duration),
-    #[error(transparent)]
-    Rubbish(#[from] Rubbish),
-    #[error("it is off the ring")]
-    Ejected,
+    pub(super) answer: oneshot::Sender<Result<Answer, Fault>>,
 }
 
 /// What a line needs to know.
@@ -55,25 +36,87 @@ pub(super) struct Line {
     pub(super) retry: Duration,
     pub(super) clock: Clock,
     pub(super) fleet: Weak<Fleet>,
+    pub(super) seat: Arc<Seat>,
 }
 
 impl Line {
     /// Serves requests until nobody can send any more.
     pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>) {
-        let mut socket = None;
         let mut batch = Vec::new();
-        while requests.recv_many(&mut batch, MAX_BATCH).await > 0 {
-            let Err(fault) = self.serve(&mut socket, &mut batch).await else {
-                batch.clear();
-                continue;
+        loop {
+            tokio::select! {
+                count = requests.recv_many(&mut batch, MAX_BATCH) => if count == 0 { return },
+                () = self.seat.called() => {}
+            }
+            let served = match self.claim().await {
+                Left::Failed => Ok(None),
+                left => self.serve_all(left, &mut batch, &mut requests).await.map(Some),
             };
-            let Some(fleet) = self.fleet.upgrade() else { return };
-            fleet.eject(self.server, &fault);
-            drop(fleet);
-            refuse_all(batch.drain(..));
-            let Some(revived) = self.revive(&mut requests).await else { return };
-            socket = Some(revived);
+            let socket = match served {
+                Ok(Some(socket)) => socket,
+                failed => {
+                    let Some(fleet) = self.fleet.upgrade() else { return };
+                    if let Err(fault) = failed {
+                        fleet.eject(self.server, &fault);
+                    }
+                    drop(fleet);
+                    refuse_all(batch.drain(..));
+                    let Some(revived) = self.revive(&mut requests).await else { return };
+                    Some(revived)
+                }
+            };
+            self.seat.release(socket);
         }
+    }
+
+    /// Waits until no caller has the connection. One that takes twice its time has forgotten it, and
+    /// keeps nobody waiting any longer.
+    async fn claim(&self) -> Left {
+        loop {
+            if let Some(left) = self.seat.claim() {
+                return left;
+            }
+            if self.clock.timeout(2 * self.timeout, self.seat.called()).await.is_none() {
+                if let Some(left) = self.seat.claim() {
+                    return left;
+                }
+                self.seat.seize();
+                return Left::Well(None);
+            }
+        }
+    }
+
+    /// Ends what was left halfway, and serves for as long as there are requests.
+    async fn serve_all(
+        &self,
+        left: Left,
+        batch: &mut Vec<Request>,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Result<Option<Socket>, Fault> {
+        let mut socket = match left {
+            Left::Well(socket) => socket,
+            Left::Failed => None,
+            Left::Owing(mut socket, mut exchange) => {
+                let finished = self.clock.timeout(self.timeout, socket.finish(&mut exchange)).await;
+                match finished.ok_or(Fault::Timeout(self.timeout))? {
+                    Ok(_) => Some(socket),
+                    Err(Fault::Io(_)) => None,
+                    Err(fault) => return Err(fault),
+                }
+            }
+        };
+        while !batch.is_empty() {
+            self.serve(&mut socket, batch).await?;
+            batch.clear();
+            // Those who were answered may ask again at once: then they are served together again.
+            tokio::task::yield_now().await;
+            while batch.len() < MAX_BATCH
+                && let Ok(request) = requests.try_recv()
+            {
+                batch.push(request);
+            }
+        }
+        Ok(socket)
     }
 
     /// Writes the batch in one go and answers it, once more over a new connection where the old one
@@ -85,9 +128,12 @@ impl Line {
     ) -> Result<(), Fault> {
         // What was closed while nobody asked costs nothing: not a byte of this batch was sent.
         socket.take_if(|socket| socket.is_closed());
-        if let Some(old) = socket {
-            match self.exchange(old, batch).await {
-                Ok(()) => return Ok(()),
+        if let Some(mut old) = socket.take() {
+            match self.exchange(&mut old, batch).await {
+                Ok(()) => {
+                    *socket = Some(old);
+                    return Ok(());
+                }
                 Err(Fault::Io(_)) if batch.iter().all(|request| request.is_repeatable) => {}
                 Err(fault) => return Err(fault),
             }
@@ -98,27 +144,43 @@ impl Line {
         Ok(())
     }
 
+    /// Writes what fits together, and the rest when that has been answered: a server that has much to
+    /// say, and to whom nobody listens, does not listen either.
     async fn exchange(&self, socket: &mut Socket, batch: &mut Vec<Request>) -> Result<(), Fault> {
-        let mut commands = BytesMut::new();
-        batch.iter().for_each(|request| commands.extend_from_slice(&request.commands));
-        let within = self.clock.timeout(self.timeout, socket.stream.write_all(&commands)).await;
-        within.ok_or(Fault::Timeout(self.timeout))??;
         while !batch.is_empty() {
-            let within = self.clock.timeout(self.timeout, socket.replies(batch[0].expects)).await;
-            let replies = within.ok_or(Fault::Timeout(self.timeout))??;
-            // Whoever asked may have gone; that is fine.
-            let _ = batch.remove(0).answer.send(Ok(replies));
+            let mut commands = BytesMut::new();
+            let mut count = 0;
+            for request in &*batch {
+                if count > 0 && commands.len() + request.commands.len() > MAX_WRITTEN_BYTES {
+                    break;
+                }
+                commands.extend_from_slice(&request.commands);
+                count += 1;
+            }
+            let within = self.clock.timeout(self.timeout, socket.write(&commands)).await;
+            within.ok_or(Fault::Timeout(self.timeout))??;
+            let mut written = batch.drain(..count).collect::<Vec<_>>().into_iter();
+            while let Some(request) = written.next() {
+                let answer = socket.answer(request.expects);
+                let within = self.clock.timeout(self.timeout, answer).await;
+                match within.unwrap_or(Err(Fault::Timeout(self.timeout))) {
+                    // Whoever asked may have gone; that is fine.
+                    Ok(answer) => drop(request.answer.send(Ok(answer))),
+                    Err(fault) => {
+                        batch.splice(..0, std::iter::once(request).chain(written));
+                        return Err(fault);
+                    }
+                }
+            }
         }
         Ok(())
     }
 
     async fn connect(&self) -> Result<Socket, Fault> {
         let connecting = async {
-            let stream = TcpStream::connect(&self.address).await?;
-            stream.set_nodelay(true)?;
-            let mut socket = Socket { stream, buffer: BytesMut::new() };
+            let mut socket = Socket::connect(&self.address).await?;
             // What a server says of its version, and whether it knows the meta protocol at all.
-            socket.stream.write_all(b"version\r\nmn\r\n").await?;
+            socket.write(b"version\r\nmn\r\n").await?;
             let dialect = match (socket.reply().await?, socket.reply().await?) {
                 (Reply::Version(version), Reply::NoOp) if is_new_enough(&version) => Dialect::Meta,
                 (Reply::Version(_), Reply::NoOp | Reply::Refused(_)) => Dialect::Classic,
@@ -150,52 +212,6 @@ impl Line {
     }
 }
 
-#[derive(Debug)]
-struct Socket {
-    stream: TcpStream,
-    buffer: BytesMut,
-}
-
-impl Socket {
-    /// Whether the server has hung up, or says something that it was not asked.
-    fn is_closed(&self) -> bool {
-        let looked = self.stream.try_read(&mut [0]);
-        !looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    async fn replies(&mut self, expects: Expects) -> Result<Vec<Reply>, Fault> {
-        let mut replies = Vec::new();
-        loop {
-            match expects {
-                Expects::Replies(count) if replies.len() == count => return Ok(replies),
-                _ => {}
-            }
-            let reply = self.reply().await?;
-            // A refusal takes the place of the values too.
-            let is_last = matches!(reply, Reply::End | Reply::Refused(_));
-            replies.push(reply);
-            if is_last && matches!(expects, Expects::UntilEnd) {
-                return Ok(replies);
-            }
-        }
-    }
-
-    async fn reply(&mut self) -> Result<Reply, Fault> {
-        loop {
-            if let Some(reply) = protocol::take(&mut self.buffer)? {
-                return Ok(reply);
-            }
-            // Left to itself the buffer grows by 64 bytes, and each costs a call of the system.
-            if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
-                self.buffer.reserve(READ_BYTES);
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-    }
-}
-
 fn refuse_all(requests: impl IntoIterator<Item = Request>) {
     for request in requests {
         let _ = request.answer.send(Err(Fault::Ejected));
@@ -215,7 +231,8 @@ fn is_new_enough(version: &str) -> bool {
 }
 
 const MAX_BATCH: usize = 64;
-const READ_BYTES: usize = 16 << 10;
+/// As much as every server's buffer takes while it is busy saying something else.
+const MAX_WRITTEN_BYTES: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {

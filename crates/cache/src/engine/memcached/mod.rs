@@ -8,13 +8,18 @@
 //! owns the key without it.
 
 mod aside;
+mod ask;
 mod classic;
 mod commands;
 mod fleet;
+pub(crate) mod hits;
 mod line;
+mod patience;
 mod probe;
 pub(crate) mod protocol;
+mod socket;
 mod stats;
+mod turn;
 
 use std::{sync::Arc, time::Duration};
 

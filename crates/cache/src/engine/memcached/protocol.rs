@@ -2,7 +2,8 @@
 //! before 1.6 know, and classic `get`.
 //!
 //! Reading is incremental and trusts nothing: a line or a value beyond its bound, or a word that is
-//! no reply, is [`Rubbish`], after which the connection is of no use.
+//! no reply, is [`Rubbish`], after which the connection is of no use. What a classic `get` brings is
+//! read by [`Hits`](super::hits::Hits).
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -21,14 +22,10 @@ pub(crate) enum Reply {
     NotStored,
     /// `EX`, `EXISTS`: something else is stored by now.
     Exists,
-    /// `VALUE`: one of a classic `get` or `gets`: its key, flags, and bytes.
-    Got(Bytes, Flags, Bytes),
     /// Digits alone: the sum of a classic `incr` or `decr`.
     Number(u64),
     /// `MN`: the answer to `mn`, which does nothing.
     NoOp,
-    /// `END`: of a classic `get`.
-    End,
     /// `VERSION`.
     Version(String),
     /// `CLIENT_ERROR` or `SERVER_ERROR`: this command was refused, the connection is well.
@@ -72,21 +69,6 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<Reply>, Rubbish> {
             let value = take_value(buffer, end + 1, len)?;
             return Ok(value.map(|value| Reply::Value(value, flags)));
         }
-        "VALUE" => {
-            let number = |text: Option<&str>| text.and_then(|text| text.parse::<usize>().ok());
-            let key = tokens.next().map(|key| Bytes::copy_from_slice(key.as_bytes()));
-            let client_flags = tokens.next().and_then(|text| text.parse().ok());
-            let len = number(tokens.next());
-            let cas = tokens.next().map_or(Some(0), |cas| cas.parse().ok());
-            let (Some(key), Some(client_flags), Some(len), Some(cas)) =
-                (key, client_flags, len, cas)
-            else {
-                return Err(rubbish(buffer));
-            };
-            let flags = Flags { client_flags, cas, ..Flags::default() };
-            let value = take_value(buffer, end + 1, len)?;
-            return Ok(value.map(|value| Reply::Got(key, flags, value)));
-        }
         "HD" => Reply::Done(flags(tokens).ok_or_else(|| rubbish(buffer))?),
         "EN" => Reply::Missing,
         "STORED" | "DELETED" => Reply::Done(Flags::default()),
@@ -94,7 +76,6 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<Reply>, Rubbish> {
         "NS" | "NOT_STORED" => Reply::NotStored,
         "EX" | "EXISTS" => Reply::Exists,
         "MN" => Reply::NoOp,
-        "END" => Reply::End,
         "VERSION" => Reply::Version(rest.to_owned()),
         "CLIENT_ERROR" | "SERVER_ERROR" | "ERROR" => Reply::Refused(line.to_owned()),
         // `decr` leaves blanks behind a sum that has become shorter.
@@ -151,7 +132,7 @@ fn flags<'a>(tokens: impl Iterator<Item = &'a str>) -> Option<Flags> {
     Some(flags)
 }
 
-fn rubbish(bytes: &[u8]) -> Rubbish {
+pub(super) fn rubbish(bytes: &[u8]) -> Rubbish {
     Rubbish(String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned())
 }
 
@@ -161,11 +142,11 @@ pub(super) fn rubbish_reply(reply: &Reply) -> Rubbish {
 }
 
 /// Longer than any line that memcached writes: a key of 250 bytes and a dozen flags.
-const MAX_LINE: usize = 2_048;
+pub(super) const MAX_LINE: usize = 2_048;
 /// What is copied out of the buffer rather than cut out of it.
 const MAX_COPIED: usize = 4 << 10;
 /// The largest item that any memcached can be configured to hold.
-const MAX_VALUE: usize = 1 << 30;
+pub(super) const MAX_VALUE: usize = 1 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -196,27 +177,10 @@ mod tests {
             (b"NF\r\n", Reply::NotFound),
             (b"NS\r\n", Reply::NotStored),
             (b"EX\r\n", Reply::Exists),
-            (b"END\r\n", Reply::End),
             (b"VERSION 1.6.18\r\n", Reply::Version("1.6.18".to_owned())),
             (
                 b"CLIENT_ERROR bad command line format\r\n",
                 Reply::Refused("CLIENT_ERROR bad command line format".to_owned()),
-            ),
-            (
-                b"VALUE k 16 2\r\n\r\n\r\n",
-                Reply::Got(
-                    Bytes::from_static(b"k"),
-                    Flags { client_flags: 16, ..Flags::default() },
-                    Bytes::from_static(b"\r\n"),
-                ),
-            ),
-            (
-                b"VALUE k 4 2 77\r\n42\r\n",
-                Reply::Got(
-                    Bytes::from_static(b"k"),
-                    Flags { client_flags: 4, cas: 77, ..Flags::default() },
-                    Bytes::from_static(b"42"),
-                ),
             ),
             (b"MN\r\n", Reply::NoOp),
             (b"STORED\r\n", Reply::Done(Flags::default())),
@@ -237,8 +201,8 @@ mod tests {
             "VA x\r\n",
             "VA 99999999999\r\n",
             "VA 2 t9\r\nabc\r\n",
-            "VALUE k 1\r\n",
-            "VALUE k 1 1 x\r\n1\r\n",
+            "VALUE k 1 1\r\n1\r\n",
+            "END\r\n",
             "12 apples\r\n",
             "-1\r\n",
             "\r\n",

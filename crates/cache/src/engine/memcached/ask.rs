@@ -1,0 +1,210 @@
+//! Asking the servers of a fleet: directly over a connection that nobody uses, in line otherwise, and
+//! the next owner of a key when one fails.
+
+use std::{pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    fleet::{Fleet, Route},
+    line::Request,
+    patience::Patience,
+    socket::{Answer, Expects, Fault},
+    turn::Turn,
+};
+use crate::{Error, Result};
+
+/// A command for the server of a route.
+pub(super) struct Command {
+    pub(super) bytes: Bytes,
+    pub(super) expects: Expects,
+}
+
+impl Fleet {
+    /// Asks the owner of `key`; when it fails, the server that owns the key after that, and so on.
+    pub(super) async fn ask(
+        &self,
+        key: &[u8],
+        is_repeatable: bool,
+        command: impl Fn(Route) -> Command,
+    ) -> Result<Answer> {
+        let mut last = None;
+        for _attempt in 0..=self.lines.len() {
+            let Some(route) = self.route(key) else { break };
+            let asked = match self.learn_dialect(route).await {
+                Ok(route) => {
+                    let Command { bytes, expects } = command(route);
+                    self.send(route.server, bytes, expects, is_repeatable).await
+                }
+                Err(fault) => Err(fault),
+            };
+            match asked {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => last = Some(fault),
+            }
+        }
+        Err(nobody(last))
+    }
+
+    /// Asks for many keys, one write to each server, and again for those whose server failed.
+    pub(super) async fn get(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<(u32, Bytes)>>> {
+        let mut found = vec![None; keys.len()];
+        let mut left: Vec<usize> = (0..keys.len()).collect();
+        let mut last = None;
+        for _attempt in 0..=self.lines.len() {
+            let mut questions: Vec<Question> = Vec::new();
+            questions.resize_with(self.lines.len(), Question::default);
+            let ring = self.ring();
+            let owners = ring.owners(left.iter().map(|at| keys[*at].as_ref()));
+            for (at, owner) in left.drain(..).zip(owners) {
+                match owner {
+                    Some(server) => questions[server].ask(at, keys[at].as_ref()),
+                    // With a ring that moves nothing, a dead server's keys are missing.
+                    None if !self.is_all_ejected() => {}
+                    None => return Err(nobody(last)),
+                }
+            }
+            // All are written before any is waited for.
+            let mut waiting = Vec::with_capacity(questions.len());
+            for (server, Question { asked, commands }) in questions.into_iter().enumerate() {
+                if !asked.is_empty() {
+                    let commands = [&commands[..], b"\r\n"].concat().into();
+                    waiting.push((asked, self.begin(server, commands, Expects::Hits, true).await));
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(found);
+            }
+            let sleep = pin!(self.clock().sleep(self.timeout()));
+            let mut patience = Patience::new(sleep);
+            for (asked, sent) in waiting {
+                match self.finish(sent, &mut patience).await {
+                    Ok(Answer::Hits(hits)) => {
+                        // They come in the order of the question, without those that are missing.
+                        let mut asked = asked.into_iter();
+                        for hit in hits.iter() {
+                            if let Some(at) = asked.find(|at| keys[*at].as_ref() == hit.key()) {
+                                found[at] = Some((hit.client_flags(), hit.value()));
+                            }
+                        }
+                    }
+                    Ok(Answer::Reply(_)) => {}
+                    Err(fault) => {
+                        last = Some(fault);
+                        left.extend(asked);
+                    }
+                }
+            }
+        }
+        Err(nobody(last))
+    }
+
+    pub(super) async fn send(
+        &self,
+        server: usize,
+        commands: Bytes,
+        expects: Expects,
+        is_repeatable: bool,
+    ) -> Result<Answer, Fault> {
+        let sent = self.begin(server, commands, expects, is_repeatable).await;
+        let sleep = pin!(self.clock().sleep(self.timeout()));
+        self.finish(sent, &mut Patience::new(sleep)).await
+    }
+
+    /// Sends over the server's connection where nobody uses it, and has the line send otherwise.
+    async fn begin(
+        &self,
+        server: usize,
+        commands: Bytes,
+        expects: Expects,
+        is_repeatable: bool,
+    ) -> Sent {
+        match self.lines[server].seat.take(commands, expects, is_repeatable) {
+            Ok(turn) => Sent::Directly(server, turn),
+            Err(commands) => self.line_up(server, commands, expects, is_repeatable).await,
+        }
+    }
+
+    async fn line_up(
+        &self,
+        server: usize,
+        commands: Bytes,
+        expects: Expects,
+        is_repeatable: bool,
+    ) -> Sent {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { commands, expects, is_repeatable, answer };
+        // Waits where the line has as much as it can hold: the line itself is under a timeout.
+        match self.lines[server].requests.send(request).await {
+            Ok(()) => Sent::InLine(answered),
+            Err(_) => Sent::Nowhere,
+        }
+    }
+
+    /// Waits for the answer. A server that does not give one leaves the ring.
+    async fn finish(
+        &self,
+        sent: Sent,
+        patience: &mut Patience<'_, impl Future<Output = ()>>,
+    ) -> Result<Answer, Fault> {
+        let (server, mut turn) = match sent {
+            Sent::Directly(server, turn) => (server, turn),
+            Sent::InLine(answered) => return answered.await.unwrap_or(Err(Fault::Ejected)),
+            Sent::Nowhere => return Err(Fault::Ejected),
+        };
+        let answered = patience.wait(turn.answer()).await;
+        let fault = match answered.unwrap_or(Err(Fault::Timeout(self.timeout()))) {
+            Ok(answer) => {
+                turn.end();
+                return Ok(answer);
+            }
+            // It was closed while nobody used it: the line makes another.
+            Err(Fault::Io(_)) if turn.is_repeatable => {
+                let Some(exchange) = turn.close() else { return Err(Fault::Ejected) };
+                let sent = self.line_up(server, exchange.commands, exchange.expects, true).await;
+                let Sent::InLine(answered) = sent else { return Err(Fault::Ejected) };
+                return answered.await.unwrap_or(Err(Fault::Ejected));
+            }
+            Err(fault) => fault,
+        };
+        turn.fail(|| self.eject(server, &fault));
+        Err(fault)
+    }
+}
+
+/// A request on its way.
+enum Sent {
+    Directly(usize, Turn),
+    InLine(oneshot::Receiver<Result<Answer, Fault>>),
+    /// The line has ended.
+    Nowhere,
+}
+
+/// What is asked of one server.
+#[derive(Default)]
+struct Question {
+    /// Which of the keys.
+    asked: Vec<usize>,
+    commands: Vec<u8>,
+}
+
+impl Question {
+    fn ask(&mut self, at: usize, key: &[u8]) {
+        if self.asked.is_empty() {
+            self.commands.extend_from_slice(b"get");
+        }
+        self.asked.push(at);
+        self.commands.push(b' ');
+        self.commands.extend_from_slice(key);
+    }
+}
+
+pub(super) fn nobody(last: Option<Fault>) -> Error {
+    let fault = last.unwrap_or(Fault::Ejected);
+    Error::Engine {
+        engine: "memcached",
+        doing: "reach the owner of a key",
+        source: Arc::new(fault),
+    }
+}
