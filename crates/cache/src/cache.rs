@@ -81,7 +81,15 @@ impl Cache {
     /// # Errors
     /// [`Error::Value`] when it is not a `T`; [`Error::Engine`].
     pub async fn get<T: Cacheable>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
-        let key = self.key(key.as_ref()).await;
+        if let Some(value) = self.fresh(key.as_ref()) {
+            return Ok(Some(value));
+        }
+        // Apart, so that what awaits a hit is not as large as what awaits an engine.
+        Box::pin(self.get_slowly(key.as_ref())).await
+    }
+
+    async fn get_slowly<T: Cacheable>(&self, key: &str) -> Result<Option<T>> {
+        let key = self.key(key).await;
         if let Some(value) = self.kept(&key) {
             return value::read_some(&key, &value);
         }

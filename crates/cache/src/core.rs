@@ -66,20 +66,21 @@ impl Core {
     }
 
     pub(crate) fn count_hit(&self, key: &str) {
-        if let Some(weight) = self.meters.hits.count_and_sample() {
-            self.reads.take(key, Found::Fresh, weight);
-        }
+        self.note(key, Found::Fresh);
     }
 
     pub(crate) fn count_stale(&self, key: &str) {
-        if let Some(weight) = self.meters.stale.count_and_sample() {
-            self.reads.take(key, Found::Stale, weight);
-        }
+        self.note(key, Found::Stale);
     }
 
     pub(crate) fn count_miss(&self, key: &str) {
-        if let Some(weight) = self.meters.misses.count_and_sample() {
-            self.reads.take(key, Found::Nothing, weight);
+        self.note(key, Found::Nothing);
+    }
+
+    #[inline]
+    fn note(&self, key: &str, found: Found) {
+        if let Some(weight) = self.meters.count_and_sample(found) {
+            self.reads.take(key, found, weight, self.near.now_ms());
         }
     }
 
@@ -283,10 +284,11 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let [hits, stale, misses] = self.meters.reads();
         Stats {
-            hits: self.meters.hits.read(),
-            stale: self.meters.stale.read(),
-            misses: self.meters.misses.read(),
+            hits,
+            stale,
+            misses,
             loads: self.meters.loads.read(),
             failures: self.meters.failures.read(),
             evictions: self.near.evicted.load(std::sync::atomic::Ordering::Relaxed),

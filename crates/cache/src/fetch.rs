@@ -59,13 +59,23 @@ impl Cache {
         if let Some(value) = self.fresh(key.as_ref()) {
             return Ok(value);
         }
-        let key = self.key(key.as_ref()).await;
+        // Apart, so that what awaits a hit is not as large as what awaits a load.
+        Box::pin(self.fetch_slowly(key.as_ref(), life.into(), load)).await
+    }
+
+    async fn fetch_slowly<T, E, F, L>(&self, key: &str, life: Life, load: F) -> Result<T>
+    where
+        T: Cacheable,
+        E: fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let key = self.key(key).await;
         let key = &*key;
         if let Some(value) = self.kept(key) {
             return value::read(key, &value);
         }
-        let (life, mut load) = (life.into(), Some(load));
-        let core = self.core();
+        let (core, mut load) = (self.core(), Some(load));
         loop {
             let seen = core.near.get(key);
             let kept = match core.look(seen.as_ref()) {
@@ -112,15 +122,22 @@ impl Cache {
     }
 
     /// What is read most, at once: a fresh value of the type that is asked for, by a handle without
-    /// namespace and request.
-    fn fresh<T: Cacheable>(&self, key: &str) -> Option<T> {
-        if !self.names.is_empty() || self.keep.is_some() {
+    /// namespaces, or what the handle's request has read already.
+    #[inline]
+    pub(crate) fn fresh<T: Cacheable>(&self, key: &str) -> Option<T> {
+        if !self.names.is_empty() {
             return None;
         }
+        if self.keep.is_some() {
+            return value::held::<T>(&self.kept(key)?).cloned();
+        }
         let core = self.core();
-        let entry = core.near.get(key)?;
-        let is_fresh = core.near.now_ms() < entry.early_from_ms && !entry.is_expired_by_tag();
-        let value = is_fresh.then(|| value::held::<T>(&entry.value)).flatten()?.clone();
+        let now_ms = core.near.now_ms();
+        let value = core.near.read(key, |slot| {
+            let is_fresh = now_ms < slot.quick_until_ms;
+            is_fresh.then(|| value::held::<T>(&slot.value)).flatten().cloned()
+        });
+        let value = value.flatten()?;
         core.count_hit(key);
         Some(value)
     }

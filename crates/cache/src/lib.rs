@@ -68,6 +68,7 @@ mod pickle;
 mod python;
 mod reads;
 mod sealed;
+mod slot;
 mod store;
 mod tags;
 mod value;

@@ -6,6 +6,9 @@ use std::{
 };
 
 use metrics::{Counter, Histogram, describe_counter, describe_histogram};
+use thread_local::ThreadLocal;
+
+use crate::reads::Found;
 
 /// What a cache has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,22 +32,40 @@ pub struct Stats {
     pub bytes: u64,
 }
 
+/// What is counted for the recorder and for [`Stats`].
 pub(crate) struct Meters {
-    pub(crate) hits: Meter,
-    pub(crate) stale: Meter,
-    pub(crate) misses: Meter,
+    hits: Counter,
+    stale: Counter,
+    misses: Counter,
+    reads: ThreadLocal<Reads>,
     pub(crate) loads: Meter,
     pub(crate) failures: Meter,
     pub(crate) load_seconds: Histogram,
 }
 
-/// Counts for the recorder and for [`Stats`].
+/// Counts what is rare.
 pub(crate) struct Meter {
     counter: Counter,
+    count: AtomicU64,
+}
+
+/// What one thread has read. No other thread counts here, so that counting is an addition, not a
+/// conversation between cores.
+#[derive(Default)]
+struct Reads {
+    fresh: Tally,
+    stale: Tally,
+    nothing: Tally,
+}
+
+#[derive(Default)]
+struct Tally {
     count: AtomicU64,
     /// At which count the next sample is taken.
     sample_at: AtomicU64,
     sampled: AtomicU64,
+    /// How many of them the recorder has been told.
+    told: AtomicU64,
 }
 
 impl Meters {
@@ -57,39 +78,83 @@ impl Meters {
         describe_counter!(EJECTIONS, "times that a server of the engine failed and was left out");
         describe_histogram!(LOAD, "how long loaders took");
         Self {
-            hits: Meter::new(metrics::counter!(HITS)),
-            stale: Meter::new(metrics::counter!(STALE)),
-            misses: Meter::new(metrics::counter!(MISSES)),
+            hits: metrics::counter!(HITS),
+            stale: metrics::counter!(STALE),
+            misses: metrics::counter!(MISSES),
+            reads: ThreadLocal::new(),
             loads: Meter::new(metrics::counter!(LOADS)),
             failures: Meter::new(metrics::counter!(FAILURES)),
             load_seconds: metrics::histogram!(LOAD),
         }
     }
+
+    /// Counts a read, and now and then says that this one is a sample, which stands for as many as
+    /// it says. The recorder is told with the samples, and when [`reads`](Self::reads) is called.
+    #[inline]
+    pub(crate) fn count_and_sample(&self, found: Found) -> Option<u64> {
+        let tally = self.reads.get_or_default().tally(found);
+        let count = tally.count.load(Ordering::Relaxed) + 1;
+        tally.count.store(count, Ordering::Relaxed);
+        if count <= tally.sample_at.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(tally.sample(count, self.counter(found)))
+    }
+
+    /// How many reads found what: fresh values, stale ones, nothing.
+    pub(crate) fn reads(&self) -> [u64; 3] {
+        Found::ALL.map(|found| {
+            let counter = self.counter(found);
+            self.reads.iter().map(|reads| reads.tally(found).tell(counter)).sum()
+        })
+    }
+
+    fn counter(&self, found: Found) -> &Counter {
+        match found {
+            Found::Fresh => &self.hits,
+            Found::Stale => &self.stale,
+            Found::Nothing => &self.misses,
+        }
+    }
+}
+
+impl Reads {
+    fn tally(&self, found: Found) -> &Tally {
+        match found {
+            Found::Fresh => &self.fresh,
+            Found::Stale => &self.stale,
+            Found::Nothing => &self.nothing,
+        }
+    }
+}
+
+impl Tally {
+    #[cold]
+    fn sample(&self, count: u64, counter: &Counter) -> u64 {
+        // At random distances, so that reads which come in turn are sampled in turn.
+        let distance = RandomState::new().build_hasher().finish() % (2 * SAMPLE_EVERY - 1);
+        self.sample_at.store(count + distance, Ordering::Relaxed);
+        self.tell(counter);
+        count - self.sampled.swap(count, Ordering::Relaxed)
+    }
+
+    /// Tells the recorder what it has not been told, and everybody how many there are.
+    fn tell(&self, counter: &Counter) -> u64 {
+        let count = self.count.load(Ordering::Relaxed);
+        let told = self.told.fetch_max(count, Ordering::Relaxed);
+        counter.increment(count.saturating_sub(told));
+        count
+    }
 }
 
 impl Meter {
     fn new(counter: Counter) -> Self {
-        let [count, sample_at, sampled] = [const { AtomicU64::new(0) }; 3];
-        Self { counter, count, sample_at, sampled }
+        Self { counter, count: AtomicU64::new(0) }
     }
 
     pub(crate) fn count(&self) {
         self.counter.increment(1);
         self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts, and now and then says that this one is a sample, which stands for as many as it says.
-    pub(crate) fn count_and_sample(&self) -> Option<u64> {
-        self.counter.increment(1);
-        let before = self.count.fetch_add(1, Ordering::Relaxed);
-        if before < self.sample_at.load(Ordering::Relaxed) {
-            return None;
-        }
-        // At random distances, so that reads which come in turn are sampled in turn.
-        let distance = 1 + RandomState::new().build_hasher().finish() % (2 * SAMPLE_EVERY - 1);
-        self.sample_at.store(before + distance, Ordering::Relaxed);
-        let last = self.sampled.swap(before + 1, Ordering::Relaxed);
-        Some((before + 1).saturating_sub(last)).filter(|weight| *weight > 0)
     }
 
     pub(crate) fn read(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::{
 
 use throng_core::Clock;
 
-use crate::{Cache, store::millis};
+use crate::Cache;
 
 /// A key that is read often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,10 @@ pub(crate) enum Found {
     Nothing,
 }
 
+impl Found {
+    pub(crate) const ALL: [Self; 3] = [Self::Fresh, Self::Stale, Self::Nothing];
+}
+
 /// The sample.
 #[derive(Debug)]
 pub(crate) struct Reads {
@@ -75,22 +79,22 @@ pub(crate) struct Reads {
 
 #[derive(Debug, Default)]
 struct Sample {
-    /// Space-saving: a key that is new takes the place, and the count, of the one counted least. No
-    /// count is too low, and none is too high by more than the lowest.
+    /// When there are too many, the half that was counted least goes, and a key that is new begins
+    /// at the highest count that ever went. No count is too low, and none is too high by more.
     hot: HashMap<Box<str>, u64>,
+    gone: u64,
     halved_at_ms: i64,
     prefixes: HashMap<Box<str>, PrefixStats>,
 }
 
 impl Reads {
     pub(crate) fn new(clock: Clock) -> Self {
-        let halved_at_ms = millis(clock.elapsed());
+        let halved_at_ms = clock.elapsed_coarse_ms();
         Self { clock, sample: Mutex::new(Sample { halved_at_ms, ..Sample::default() }) }
     }
 
     /// Takes in a read that stands for `weight` reads.
-    pub(crate) fn take(&self, key: &str, found: Found, weight: u64) {
-        let now_ms = millis(self.clock.elapsed());
+    pub(crate) fn take(&self, key: &str, found: Found, weight: u64, now_ms: i64) {
         let mut sample = self.sample();
         sample.halve(now_ms);
         sample.heat(cut(key), weight);
@@ -115,7 +119,7 @@ impl Reads {
     }
 
     fn hot_keys(&self) -> Vec<HotKey> {
-        let now_ms = millis(self.clock.elapsed());
+        let now_ms = self.clock.elapsed_coarse_ms();
         let mut sample = self.sample();
         sample.halve(now_ms);
         let hot = sample.hot.iter();
@@ -146,15 +150,13 @@ impl Sample {
             *count += weight;
             return;
         }
-        let mut count = weight;
         if self.hot.len() >= MAX_HOT {
-            let coldest = self.hot.iter().min_by_key(|(_, count)| **count);
-            if let Some((cold, least)) = coldest.map(|(cold, least)| (cold.clone(), *least)) {
-                self.hot.remove(&cold);
-                count += least;
-            }
+            let mut counts: Vec<u64> = self.hot.values().copied().collect();
+            let (_, middle, _) = counts.select_nth_unstable(MAX_HOT / 2);
+            self.gone = self.gone.max(*middle);
+            self.hot.retain(|_, count| *count > self.gone);
         }
-        self.hot.insert(key.into(), count);
+        self.hot.insert(key.into(), self.gone + weight);
     }
 
     fn halve(&mut self, now_ms: i64) {
@@ -162,6 +164,7 @@ impl Sample {
         if minutes > 0 {
             self.halved_at_ms += minutes * MINUTE_MS;
             let halvings = u32::try_from(minutes).unwrap_or(u32::MAX);
+            self.gone = self.gone.checked_shr(halvings).unwrap_or(0);
             self.hot.retain(|_, count| {
                 *count = count.checked_shr(halvings).unwrap_or(0);
                 *count > 0
@@ -171,10 +174,11 @@ impl Sample {
 
     fn prefix(&mut self, key: &str) -> &mut PrefixStats {
         let prefix = cut(key.split_once([':', '/']).map_or(key, |(prefix, _)| prefix));
-        let is_known = self.prefixes.contains_key(prefix) || self.prefixes.len() < MAX_PREFIXES;
-        let prefix = if is_known { prefix } else { "" };
+        let is_known = self.prefixes.contains_key(prefix);
+        let has_room = self.prefixes.len() < MAX_PREFIXES;
+        let prefix = if is_known || has_room { prefix } else { "" };
         // One look-up more than needed for a prefix that is known, and no copy of it.
-        if !self.prefixes.contains_key(prefix) {
+        if !is_known && !self.prefixes.contains_key(prefix) {
             let stats = PrefixStats { prefix: prefix.to_owned(), ..PrefixStats::default() };
             self.prefixes.insert(prefix.into(), stats);
         }
@@ -191,7 +195,7 @@ fn cut(key: &str) -> &str {
     &key[..end]
 }
 
-const MAX_HOT: usize = 1_000;
+const MAX_HOT: usize = 2_000;
 const MAX_TOLD: usize = 100;
 const MAX_PREFIXES: usize = 64;
 const MAX_KEY_BYTES: usize = 250;

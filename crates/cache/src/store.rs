@@ -22,11 +22,15 @@ use shuttle::sync::{Mutex, MutexGuard};
 use throng_core::Clock;
 use tokio::sync::watch;
 
-use crate::{Error, life::Times};
+use crate::{
+    Error,
+    life::Times,
+    slot::{Name, Reading, Slot},
+};
 
 /// Entries bounded by bytes, and the flights that are loading some.
 pub(crate) struct Store<V> {
-    entries: sync::Cache<Arc<str>, Arc<Entry<V>>, ByBytes, DefaultHashBuilder, Evictions>,
+    entries: sync::Cache<Slot<V>, (), ByBytes, DefaultHashBuilder, Evictions>,
     flights: Mutex<HashMap<Arc<str>, Flight<V>>>,
     clock: Clock,
     next_flight: AtomicU64,
@@ -103,7 +107,29 @@ impl<V: Clone> Store<V> {
 
     /// The entry, fresh or not. It may be past everything: ask it.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry<V>>> {
-        self.entries.get(key)
+        self.read(key, |slot| Arc::clone(&slot.entry))
+    }
+
+    /// Reads what is under the key, fresh or not, without taking it out. `read` must be quick, for
+    /// whoever writes to the same part of the store waits for it.
+    #[inline]
+    pub(crate) fn read<R>(&self, key: &str, read: impl Fn(&Slot<V>) -> R) -> Option<R> {
+        let reading = Reading::new(key, read);
+        self.entries.get(&reading);
+        reading.found()
+    }
+
+    /// The entry, without counting that it was used.
+    fn peek(&self, key: &str) -> Option<Arc<Entry<V>>> {
+        let reading = Reading::new(key, |slot: &Slot<V>| Arc::clone(&slot.entry));
+        self.entries.peek(&reading);
+        reading.found()
+    }
+
+    fn insert(&self, key: &str, entry: Entry<V>) {
+        let slot = Slot::new(key, entry);
+        let mut written = Some(slot.name.clone());
+        self.entries.insert_with_lifecycle(slot, (), &mut written);
     }
 
     /// Takes off to load `key`, under which the caller has `seen` an entry that is due or none, or
@@ -122,7 +148,7 @@ impl<V: Clone> Store<V> {
             return Boarding::Join(flight.outcome.clone());
         }
         // Between look and lock another may have landed; one load more would be one too many.
-        let there = self.entries.peek(key);
+        let there = self.peek(key);
         if there.as_ref().map(Arc::as_ptr) != seen.map(Arc::as_ptr) {
             return Boarding::Changed;
         }
@@ -140,7 +166,7 @@ impl<V: Clone> Store<V> {
         let is_current = flights.get(key).is_some_and(|flight| flight.id == id);
         if is_current {
             flights.remove(key);
-            self.entries.insert(Arc::from(key), Arc::new(entry));
+            self.insert(key, entry);
         }
         is_current
     }
@@ -149,7 +175,7 @@ impl<V: Clone> Store<V> {
     pub(crate) fn show(&self, key: &str, id: u64, entry: Entry<V>) {
         let flights = self.flights();
         if flights.get(key).is_some_and(|flight| flight.id == id) {
-            self.entries.insert(Arc::from(key), Arc::new(entry));
+            self.insert(key, entry);
         }
     }
 
@@ -175,12 +201,12 @@ impl<V: Clone> Store<V> {
     ) -> bool {
         let mut flights = self.flights();
         let now_ms = self.now_ms();
-        let old = self.entries.peek(key).filter(|old| now_ms < old.kept_until_ms);
+        let old = self.peek(key).filter(|old| now_ms < old.kept_until_ms);
         if old.is_some_and(|old| beats(&old)) {
             return false;
         }
         flights.remove(key);
-        self.entries.insert(Arc::from(key), Arc::new(entry));
+        self.insert(key, entry);
         true
     }
 
@@ -188,14 +214,14 @@ impl<V: Clone> Store<V> {
     pub(crate) fn remove(&self, key: &str) -> bool {
         let mut flights = self.flights();
         flights.remove(key);
-        let removed = self.entries.remove(key);
-        removed.is_some_and(|(_, entry)| self.now_ms() < entry.stale_until_ms)
+        let removed = self.entries.remove(key.as_bytes());
+        removed.is_some_and(|(slot, ())| self.now_ms() < slot.entry.stale_until_ms)
     }
 
     /// Changes the value of an entry in one step, keeping its life. `None` when there is none.
     pub(crate) fn change<R>(&self, key: &str, by: impl FnOnce(&V) -> (V, R)) -> Option<R> {
         let mut flights = self.flights();
-        let entry = self.entries.peek(key).filter(|entry| self.now_ms() < entry.fresh_until_ms)?;
+        let entry = self.peek(key).filter(|entry| self.now_ms() < entry.fresh_until_ms)?;
         let (value, told) = by(&entry.value);
         flights.remove(key);
         let changed = Entry {
@@ -205,7 +231,7 @@ impl<V: Clone> Store<V> {
             retry_at_ms: AtomicI64::new(0),
             ..*entry
         };
-        self.entries.insert(Arc::from(key), Arc::new(changed));
+        self.insert(key, changed);
         Some(told)
     }
 
@@ -280,20 +306,24 @@ impl<V> fmt::Debug for Store<V> {
 #[derive(Clone)]
 struct ByBytes;
 
-impl<V> Weighter<Arc<str>, Arc<Entry<V>>> for ByBytes {
-    fn weight(&self, key: &Arc<str>, entry: &Arc<Entry<V>>) -> u64 {
-        entry.weight + key.len() as u64 + ENTRY_BYTES
+impl<V> Weighter<Slot<V>, ()> for ByBytes {
+    fn weight(&self, slot: &Slot<V>, (): &()) -> u64 {
+        slot.entry.weight + slot.name.bytes().len() as u64 + ENTRY_BYTES
     }
 }
 
+/// Counts what is pushed out.
 #[derive(Clone)]
 struct Evictions(Arc<AtomicU64>);
 
-impl<V> Lifecycle<Arc<str>, Arc<Entry<V>>> for Evictions {
-    type RequestState = ();
+impl<V> Lifecycle<Slot<V>, ()> for Evictions {
+    /// The key that is being written, whose former entry goes for another reason.
+    type RequestState = Option<Name>;
 
-    fn on_evict(&self, (): &mut (), _key: Arc<str>, _entry: Arc<Entry<V>>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn on_evict(&self, written: &mut Option<Name>, slot: Slot<V>, (): ()) {
+        if written.as_ref().map(Name::bytes) != Some(slot.name.bytes()) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

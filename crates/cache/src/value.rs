@@ -7,6 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{Error, Result};
 
 /// What can be cached: everything that has these traits.
+///
+/// Every hit clones the value, while whoever writes to the same part of the cache waits: put what is
+/// large behind an [`Arc`](std::sync::Arc). A `clone` must not use the cache itself.
 pub trait Cacheable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Cacheable for T {}
