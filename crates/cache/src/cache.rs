@@ -38,6 +38,14 @@ pub(crate) struct Inner {
 
 pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Cache {
     let core = Arc::new(Core::new(config, far));
+    if let Some(far) = &core.far {
+        let heard = Arc::downgrade(&core);
+        far.listen(Box::new(move |change| {
+            if let Some(core) = heard.upgrade() {
+                core.heard(change);
+            }
+        }));
+    }
     let inner = Arc::new(Inner { core, loads: Mutex::default() });
     Cache { inner, names: Arc::default(), keep: None }
 }

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::{Cache, core::Core};
+use crate::{
+    Cache,
+    core::{Core, TAG},
+    engine::Heard,
+    namespace::NAMESPACE,
+};
 
 /// Something was written or expired. Hand it to the other processes, by any way that reaches them
 /// soon; a change that is lost costs them at most the time for which they keep copies.
@@ -67,6 +72,23 @@ impl Changes {
 }
 
 impl Core {
+    /// Takes in what the engine itself tells.
+    pub(crate) fn heard(&self, change: Heard<'_>) {
+        let Heard::Key(key) = change else {
+            self.near.clear();
+            self.namespaces.doubt_all();
+            return;
+        };
+        // Of a tag or a namespace the engine tells that there is another generation, not which.
+        if let Some(name) = key.strip_prefix(TAG) {
+            self.tags.expire(name);
+        } else if let Some(path) = key.strip_prefix(NAMESPACE) {
+            self.namespaces.doubt(path);
+        } else {
+            self.near.remove(key);
+        }
+    }
+
     pub(crate) fn tell_key(&self, key: &str) {
         self.tell(|| What::Key(key.to_owned()));
     }

@@ -299,7 +299,7 @@ impl Core {
 }
 
 fn tag_key(name: &str) -> String {
-    format!("throng.tag.{name}")
+    format!("{TAG}{name}")
 }
 
 fn generation(item: &Item) -> Option<u64> {
@@ -308,5 +308,7 @@ fn generation(item: &Item) -> Option<u64> {
 
 /// `th` in ASCII: not a flag of any Python client, which therefore refuses the value aloud.
 pub(crate) const SEALED_FLAGS: u32 = 0x7468;
+/// What the key of a tag's generation begins with.
+pub(crate) const TAG: &str = "throng.tag.";
 /// As long as memcached keeps anything.
 const TAG_TTL: Duration = Duration::from_secs(30 * 86_400);

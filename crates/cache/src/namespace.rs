@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
@@ -125,8 +125,25 @@ impl Namespaces {
         self.of(path).generation.store(generation, Ordering::Release);
     }
 
+    /// Asks the engine for the generation again before it is used.
+    pub(crate) fn doubt(&self, path: &str) {
+        if let Some(namespace) = self.by_path().get(path) {
+            namespace.known_until_ms.store(i64::MIN, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn doubt_all(&self) {
+        for namespace in self.by_path().values() {
+            namespace.known_until_ms.store(i64::MIN, Ordering::Release);
+        }
+    }
+
+    fn by_path(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Namespace>>> {
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of(&self, path: &str) -> Arc<Namespace> {
-        let mut by_path = self.by_path.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_path = self.by_path();
         if let Some(namespace) = by_path.get(path) {
             return Arc::clone(namespace);
         }
@@ -148,9 +165,11 @@ impl Namespaces {
 }
 
 fn namespace_key(path: &str) -> String {
-    format!("throng.namespace.{path}")
+    format!("{NAMESPACE}{path}")
 }
 
+/// What the key of a namespace's generation begins with.
+pub(crate) const NAMESPACE: &str = "throng.namespace.";
 /// Between the names of a namespace within a namespace.
 const SEPARATOR: &str = "/";
 /// How many namespaces a process remembers the generation of.

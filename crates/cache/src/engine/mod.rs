@@ -39,6 +39,12 @@ pub trait Engine: Send + Sync + 'static {
         Values::Sealed
     }
 
+    /// Has `listener` told what others change, where the engine hears of that by itself. What is not
+    /// told, or is lost, is seen when the copies of the process have run out.
+    fn listen(&self, listener: Listener) {
+        drop(listener);
+    }
+
     /// What is under each key, fresh or stale, in the order of the keys.
     async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Item>>>;
 
@@ -80,6 +86,18 @@ pub trait Engine: Send + Sync + 'static {
     /// Adds to a counter that is there, and tells the sum; `None` when it is not there. Below zero
     /// a counter stays at zero.
     async fn add(&self, key: &str, by: i64) -> Result<Option<i64>>;
+}
+
+/// Is told what others have changed on an engine. It must return at once.
+pub type Listener = Box<dyn Fn(Heard<'_>) + Send + Sync>;
+
+/// What others have changed on an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// What is under a key.
+    Key(&'a str),
+    /// Perhaps everything: what was changed is not known.
+    Everything,
 }
 
 /// How the cache writes values to an engine.

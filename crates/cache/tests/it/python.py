@@ -16,17 +16,26 @@ import memcache
 import pylibmc
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
 from django.core.cache.backends.redis import RedisCache
+from django_redis.cache import RedisCache as PackagedRedisCache
 from pymemcache import serde
 from pymemcache.client.hash import HashClient
 
 
+# Milliseconds. The machine may be busy: a server that is well must not be taken for a dead one.
+PATIENCE = {"connect_timeout": 30_000, "_poll_timeout": 30_000}
+
+
 def pylibmc_client(behaviors):
-    return lambda servers: pylibmc.Client(servers, behaviors=behaviors)
+    return lambda servers: pylibmc.Client(servers, behaviors=PATIENCE | behaviors)
 
 
 def pymemcache_client(servers):
     pairs = [(host, int(port)) for host, port in (server.split(":") for server in servers)]
     return HashClient(pairs, serde=serde.pickle_serde)
+
+
+def packaged(servers, options):
+    return PackagedRedisCache(f"redis://{servers[0]}/0", {"OPTIONS": options})
 
 
 CLIENTS = {
@@ -48,10 +57,14 @@ CLIENTS = {
         }
     ),
     "rendezvous": pymemcache_client,
-    "crc": lambda servers: memcache.Client(servers),
-    "django-pylibmc": lambda servers: PyLibMCCache(servers, {}),
+    "crc": lambda servers: memcache.Client(servers, socket_timeout=30),
+    "django-pylibmc": lambda servers: PyLibMCCache(servers, {"OPTIONS": {"behaviors": PATIENCE}}),
     "django-pymemcache": lambda servers: PyMemcacheCache(servers, {}),
     "django-redis": lambda servers: RedisCache(f"redis://{servers[0]}/0", {}),
+    "django-redis-package": lambda servers: packaged(servers, {}),
+    "django-redis-package-zlib": lambda servers: packaged(
+        servers, {"COMPRESSOR": "django_redis.compressors.zlib.ZlibCompressor"}
+    ),
 }
 
 

@@ -26,17 +26,43 @@ async fn python_reads_what_we_write_and_we_read_what_python_writes() {
         ("django-pylibmc", "ring=modula&version=1"),
         ("django-pymemcache", "ring=rendezvous&version=1"),
     ] {
-        let url = servers.url(&format!("{options}&values=python&timeout=5s"));
+        let url = servers.url(&format!("{options}&values=python&timeout=30s"));
         exchange(&mut python, client, &servers, &url).await;
     }
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test(flavor = "multi_thread")]
-async fn djangos_redis_backend_reads_what_we_write_and_we_read_what_it_writes() {
+async fn djangos_redis_backends_read_what_we_write_and_we_read_what_they_write() {
     let (Some(server), Some(mut python)) = (Servers::start_redis(), start_python()) else { return };
-    let url = format!("redis://{}/0?values=python&version=1&timeout=5s", server.addresses()[0]);
-    exchange(&mut python, "django-redis", &server, &url).await;
+    let url = format!("redis://{}/0?values=python&version=1&timeout=30s", server.addresses()[0]);
+    for backend in ["django-redis", "django-redis-package", "django-redis-package-zlib"] {
+        exchange(&mut python, backend, &server, &url).await;
+    }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn what_django_writes_to_a_tracked_redis_is_seen_at_once() {
+    let (Some(server), Some(mut python)) = (Servers::start_redis(), start_python()) else { return };
+    let url = format!(
+        "redis://{}/0?values=python&version=1&timeout=20s&tracking=true",
+        server.addresses()[0]
+    );
+    // Copies that are an hour old would do.
+    let cache = Config { near_ms: 3_600_000, ..Config::default() }.open(&url).await.unwrap();
+    let fetch = async || {
+        let load = || async { Ok::<_, throng_cache::Error>("ours".to_owned()) };
+        cache.fetch("event:7", Duration::from_secs(3_600), load).await.unwrap()
+    };
+    assert_eq!(fetch().await, "ours");
+    for backend in ["django-redis", "django-redis-package"] {
+        let ask = json!([backend, server.addresses(), "set", { "event:7": backend }]);
+        python.ask(&ask);
+        while fetch().await != backend {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 /// Random keys and values, written on each side and read on the other.
@@ -68,9 +94,11 @@ async fn exchange(python: &mut Python, client: &str, servers: &Servers, url: &st
 
     // Bytes are bytes on both sides, and a fetched value is there for Python too.
     ask("set", json!({"blob": {"bytes": "00ff0d0a"}}));
-    assert_eq!(cache.get::<Vec<u8>>("blob").await.unwrap(), Some(vec![0, 255, 13, 10]));
+    let read = cache.get::<Vec<u8>>("blob").await.unwrap();
+    assert_eq!(read, Some(vec![0, 255, 13, 10]), "{client} wrote bytes");
     cache.set("blob", &vec![255_u8, 0], MINUTE).await.unwrap();
-    assert_eq!(ask("get", json!(["blob"])), json!({"blob": {"bytes": "ff00"}}));
+    let read = ask("get", json!(["blob"]));
+    assert_eq!(read, json!({"blob": {"bytes": "ff00"}}), "{client} reads bytes");
     let load = || async { Ok::<_, throng_cache::Error>("loaded".to_owned()) };
     let fetched = format!("{client}.fetched");
     cache.fetch(&fetched, MINUTE, load).await.unwrap();

@@ -14,7 +14,11 @@ use super::{servers::Servers, *};
 async fn redis_conforms_with_values_of_ours_and_of_pythons() {
     let Some(server) = Servers::start_redis() else { return };
     let mut suites = tokio::task::JoinSet::new();
-    for options in ["timeout=20s", "timeout=20s&values=python&prefix=site&version=3"] {
+    for options in [
+        "timeout=20s",
+        "timeout=20s&values=python&prefix=site&version=3",
+        "timeout=20s&tracking=true&prefix=tracked",
+    ] {
         let engine = open(&server, options);
         suites.spawn(async move {
             let config = Config { near_ms: 100, ..Config::default() };
@@ -115,6 +119,59 @@ async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
         assert_eq!(cache.get("k").await.unwrap(), Some(number));
         server.ask(0, "CLIENT KILL TYPE normal SKIPME yes\r\n");
     }
+}
+
+#[tokio::test]
+async fn with_tracking_a_change_by_anybody_drops_the_copy_and_changes_elsewhere_do_not() {
+    let Some(server) = Servers::start_redis() else { return };
+    let hour = Duration::from_secs(3_600);
+    let open = || {
+        let config = Config { near_ms: 3_600_000, ..Config::default() };
+        config.with_engine(open(&server, "timeout=20s&tracking=true&prefix=site."))
+    };
+    let (one, other) = (open(), open());
+    let life = || Life::of(hour).tag("event:7");
+    let fetch = async |cache: &Cache, key: &str, value: u32| {
+        let load = move || async move { Ok::<_, Error>(value) };
+        cache.fetch(key, life(), load).await.unwrap()
+    };
+    for key in ["written", "deleted", "tagged", "kept"] {
+        assert_eq!((fetch(&one, key, 1).await, fetch(&other, key, 2).await), (1, 1));
+    }
+    let organiser = one.namespace("organiser/7");
+    assert_eq!(fetch(&organiser, "page", 1).await, 1);
+    // Until it is seen: what nobody tells, the copy would hide for an hour.
+    let see = async |cache: &Cache, key: &str, value: u32| {
+        while fetch(cache, key, 3).await != value {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    other.set("written", &2_u32, life()).await.unwrap();
+    see(&one, "written", 2).await;
+    // Anybody: here a client that knows nothing of the cache.
+    server.ask(0, "DEL site.deleted\r\n");
+    see(&one, "deleted", 3).await;
+    // What it has stored itself comes back to it, and is asked for once more; then it is at rest.
+    let (mut misses, mut rests) = (u64::MAX, 0);
+    while rests < 20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        server.ask(0, "SET elsewhere 1\r\n");
+        assert_eq!((fetch(&one, "written", 3).await, fetch(&one, "kept", 3).await), (2, 1));
+        let now = one.stats().misses;
+        rests = if now == misses { rests + 1 } else { 0 };
+        misses = now;
+    }
+    other.expire_namespace("organiser/7").await.unwrap();
+    see(&organiser, "page", 3).await;
+    other.expire_tag("event:7").await.unwrap();
+    see(&one, "tagged", 3).await;
+    // What is changed while there is no connection is not told, and what was told is not believed.
+    assert_eq!(fetch(&one, "lost", 1).await, 1);
+    server.ask(0, "CLIENT KILL TYPE normal SKIPME yes\r\n");
+    server.ask(0, "DEL site.lost\r\n");
+    see(&one, "lost", 3).await;
+    server.ask(0, "FLUSHALL\r\n");
+    see(&one, "kept", 3).await;
 }
 
 #[tokio::test]

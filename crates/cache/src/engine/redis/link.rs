@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, ScriptInvocation, Value,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, PushInfo, RedisError, ScriptInvocation,
+    Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use throng_core::Clock;
@@ -12,6 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::tracking::Tracking;
 use crate::metrics::EJECTIONS;
 
 /// Sends calls over the connection. Dropping it ends the task that keeps it.
@@ -33,6 +35,8 @@ pub(super) struct Place {
     /// How often a server that is away is tried again.
     pub(super) retry: Duration,
     pub(super) clock: Clock,
+    /// Who is told of what others change, if anybody is.
+    pub(super) tracking: Option<Tracking>,
 }
 
 /// Something to ask the server.
@@ -151,13 +155,24 @@ impl Place {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
+        let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
+        if let Some(tracking) = self.tracking.clone() {
+            config = config.set_push_sender(move |push: PushInfo| {
+                tracking.hear(&push);
+                Ok::<(), std::convert::Infallible>(())
+            });
+        }
         let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await?;
         // A server that hangs accepts connections too.
         ::redis::cmd("PING").exec_async(&mut connection).await?;
+        if let Some(tracking) = &self.tracking {
+            tracking.command().exec_async(&mut connection).await?;
+            // Of what was changed before, nobody has told.
+            tracking.doubt_all();
+        }
         Ok(connection)
     }
 }

@@ -6,6 +6,7 @@
 //! All scripts name two keys; Redis Cluster, which may have them on two servers, is not served.
 
 mod link;
+mod tracking;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -14,17 +15,20 @@ use std::{
 };
 
 use ::redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Script,
-    ScriptInvocation, TlsCertificates, Value,
+    Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError,
+    Script, ScriptInvocation, TlsCertificates, Value,
 };
 use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use throng_core::{Clock, EngineUrl};
 
-use self::link::{Call, Fault, Link, Place};
+use self::{
+    link::{Call, Fault, Link, Place},
+    tracking::Tracking,
+};
 use crate::{
     Error, Result,
-    engine::{Claim, Engine, Item, Lease, Span, Values, key::Keys},
+    engine::{Claim, Engine, Item, Lease, Listener, Span, Values, key::Keys},
     store::millis,
 };
 
@@ -36,6 +40,7 @@ pub struct Redis {
     keys: Keys,
     max_item_bytes: usize,
     values: Values,
+    tracking: Option<Tracking>,
 }
 
 impl Redis {
@@ -46,6 +51,8 @@ impl Redis {
     /// `max_item_bytes` (1048576), `values` (`sealed`, or `python` for what Django's Redis backends
     /// read and write), `prefix`, `version`, which makes keys Django's `prefix:version:key`, and for
     /// `rediss:` `ca`, a PEM file of who signs the server's certificate, rather than the system's.
+    /// With `tracking=true` the server, version 6 or newer, tells of each key that anybody writes
+    /// under that prefix and version, and this process forgets its copy at once.
     ///
     /// # Errors
     /// [`Error::Url`].
@@ -58,6 +65,7 @@ impl Redis {
         let prefix = options.take("prefix")?.unwrap_or_default();
         let version = options.take("version")?;
         let ca: Option<String> = options.take("ca")?;
+        let is_tracking = options.take::<bool>("tracking")?.unwrap_or(false);
         options.finish()?;
         let values = match values.as_deref() {
             None | Some("sealed") => Values::Sealed,
@@ -66,20 +74,24 @@ impl Redis {
                 return Err(url.fault("option `values`", "it is `sealed` or `python`").into());
             }
         };
-        let (client, name) = client(url, ca.as_deref())?;
-        let link = Link::new(Place { client, name, timeout, retry, clock: clock.clone() });
+        let keys = Keys { prefix, version, ..Keys::default() };
+        let tracking = is_tracking.then(|| Tracking::new(&keys.named("")));
+        let (client, name) = client(url, ca.as_deref(), is_tracking)?;
+        let clock = clock.clone();
+        let place = Place { client, name, timeout, retry, clock, tracking: tracking.clone() };
         Ok(Self {
-            link: Arc::new(link),
+            link: Arc::new(Link::new(place)),
             scripts: Arc::default(),
-            keys: Keys { prefix, version, ..Keys::default() },
+            keys,
             max_item_bytes: usize::try_from(max_item_bytes).unwrap_or(usize::MAX),
             values,
+            tracking,
         })
     }
 
     /// Begins a call of `script` on `key` and its lease.
     fn on<'a>(&self, script: &'a Script, key: &str) -> ScriptInvocation<'a> {
-        let key = self.keys.named(key);
+        let key = self.keys.named(key).into_owned();
         let lease = format!("{key}.lease");
         let mut call = script.prepare_invoke();
         call.key(key).key(lease);
@@ -127,13 +139,19 @@ impl Engine for Redis {
         self.values
     }
 
+    fn listen(&self, listener: Listener) {
+        if let Some(tracking) = &self.tracking {
+            tracking.listen(listener);
+        }
+    }
+
     async fn get(&self, keys: &[&str]) -> Result<Vec<Option<Item>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let mut command = ::redis::cmd("MGET");
         for key in keys {
-            command.arg(self.keys.named(key));
+            command.arg(&*self.keys.named(key));
         }
         let found: Vec<Option<Vec<u8>>> = self.command("read", &command).await?;
         Ok(found.into_iter().map(|found| found.map(unpack)).collect())
@@ -157,7 +175,7 @@ impl Engine for Redis {
         let packed = pack(item);
         for _attempt in 0..MAX_ATTEMPTS {
             let mut read = ::redis::cmd("GET");
-            read.arg(self.keys.named(key));
+            read.arg(&*self.keys.named(key));
             let old: Option<Vec<u8>> = self.command("read", &read).await?;
             if old.clone().is_some_and(|old| beats(&unpack(old))) {
                 return Ok(false);
@@ -256,7 +274,7 @@ impl Default for Scripts {
     }
 }
 
-fn client(url: &EngineUrl, ca: Option<&str>) -> Result<(Client, String)> {
+fn client(url: &EngineUrl, ca: Option<&str>, is_tracking: bool) -> Result<(Client, String)> {
     let [host] = url.hosts() else {
         let reason = "one Redis server is named, like redis://127.0.0.1:6379/0";
         return Err(url.fault("host", reason).into());
@@ -273,6 +291,10 @@ fn client(url: &EngineUrl, ca: Option<&str>) -> Result<(Client, String)> {
     }
     if let Some(password) = url.password() {
         login = login.set_password(password.reveal());
+    }
+    if is_tracking {
+        // The older one has no way to say what was not asked.
+        login = login.set_protocol(ProtocolVersion::RESP3);
     }
     let (name, port) = (host.name.clone(), host.port.unwrap_or(6_379));
     let is_sealed = url.scheme() == "rediss";
