@@ -43,6 +43,10 @@ pub(crate) fn prepare(house: &House, rooms: &[Room]) -> Result<Prepared> {
         let python = python::provide(house)?;
         environment.push(("THRONG_TEST_PYTHON".to_owned(), python.display().to_string()));
     }
+    if needs("CELERY_5_4") {
+        let python = python::provide_celery_5_4(house)?;
+        environment.push(("THRONG_TEST_CELERY_5_4".to_owned(), python.display().to_string()));
+    }
     if needs("CACHE_TESTS") {
         let folder = node::cache_tests(house)?;
         environment.push(("THRONG_TEST_CACHE_TESTS".to_owned(), folder.display().to_string()));

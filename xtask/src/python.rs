@@ -12,10 +12,19 @@ use crate::{apt, house::House, shell};
 
 /// The venv's python, with everything in `xtask/requirements.txt`. Quick when it is there already.
 pub(crate) fn provide(house: &House) -> Result<PathBuf> {
-    let requirements = house.root.join("xtask/requirements.txt");
+    provide_from(house, "requirements.txt", "python")
+}
+
+/// The python of a venv of its own, with the Celery that many sites still run.
+pub(crate) fn provide_celery_5_4(house: &House) -> Result<PathBuf> {
+    provide_from(house, "celery-5.4.txt", "celery-5.4")
+}
+
+fn provide_from(house: &House, requirements: &str, folder: &str) -> Result<PathBuf> {
+    let requirements = house.root.join("xtask").join(requirements);
     let wanted = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
-    let venv = house.target.join("python");
+    let venv = house.target.join(folder);
     let python = venv.join("bin/python");
     let stamp = venv.join("requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|stamped| stamped == wanted) && works(&python, "") {

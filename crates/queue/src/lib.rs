@@ -58,6 +58,7 @@
 //! | `amqp://one,two/` | feature `rabbitmq`, the site's database | yes | yes, and with Celery | the same; order between nodes; records of light tasks |
 
 mod backoff;
+mod celery;
 pub mod conformance;
 pub mod engine;
 mod error;

@@ -6,11 +6,12 @@ use super::Verdict;
 use crate::{TaskId, time};
 
 /// The result that a verdict is; none for what is no end.
-pub(super) fn result(id: &TaskId, verdict: &Verdict, now_ms: i64) -> Option<Value> {
+pub(crate) fn result(id: &TaskId, verdict: &Verdict, now_ms: i64) -> Option<Value> {
     let (status, result) = match verdict {
         Verdict::Done(result) => ("SUCCESS", result.clone()),
         Verdict::Dead(reason) => ("FAILURE", failure("Exception", reason)),
         Verdict::Expire => ("REVOKED", failure("TaskRevokedError", "expired")),
+        Verdict::Cancel => ("REVOKED", failure("TaskRevokedError", "revoked")),
         Verdict::Retry { reason, .. } => ("RETRY", failure("Exception", reason)),
         Verdict::Park | Verdict::Release | Verdict::Moved => return None,
     };

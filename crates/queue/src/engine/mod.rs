@@ -7,10 +7,11 @@ use serde_json::Value;
 use throng_db::Tx;
 use tokio::sync::watch;
 
+pub use crate::celery::{ReplyTo, Request, Wire};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
-mod celery;
+pub(crate) mod celery;
 pub mod database;
 mod gather;
 #[cfg(feature = "rabbitmq")]
@@ -96,6 +97,11 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// Takes or keeps the lease `role` for `holder`: true for one holder at a time.
     async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool>;
+
+    /// The way to Celery's remote control and events, where Celery shares the engine.
+    fn celery(&self) -> Option<Arc<dyn Wire>> {
+        None
+    }
 
     /// When the schedule last fired; the first time it is asked for, `now_ms` is kept as that.
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64>;
@@ -213,6 +219,8 @@ pub enum Verdict {
     Expire,
     /// Given back as if never claimed.
     Release,
+    /// Taken back before or while it ran.
+    Cancel,
     /// Forgotten here, as if never pushed: it is with another engine now.
     Moved,
 }

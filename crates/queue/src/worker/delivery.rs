@@ -1,6 +1,6 @@
 //! What a handler gets, and what it gives back.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::{Error, Message, Result, TaskId};
 /// One run of a task.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    pub(super) message: Message,
+    pub(super) message: Arc<Message>,
     pub(super) crashes: u32,
     pub(super) max_retries: u32,
     pub(super) stopping: watch::Receiver<bool>,

@@ -11,11 +11,15 @@ use throng_core::Shutdown;
 use crate::{Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
 mod delivery;
+pub(crate) mod desk;
 mod follow;
 mod one;
 mod rounds;
 
 pub use delivery::{Delivery, Outcome};
+pub(crate) use rounds::matches;
+
+use crate::celery::Entered;
 
 /// Runs tasks. Built up by [`on`](Self::on) and its like, then [`run`](Self::run).
 #[derive(Debug)]
@@ -53,6 +57,9 @@ pub struct WorkerConfig {
     pub poll: Duration,
     /// What the worker calls itself in records. Defaults to a random name.
     pub name: String,
+    /// Whether it tells Celery's listeners from the start what its tasks do, on engines that Celery
+    /// shares; else it does once one of them, such as Flower, asks for it. Defaults to false.
+    pub tells_events: bool,
 }
 
 impl Default for WorkerConfig {
@@ -68,6 +75,7 @@ impl Default for WorkerConfig {
             drain: Duration::from_secs(30),
             poll: Duration::from_millis(250),
             name: format!("{}@{}", &TaskId::random().as_str()[..8], std::process::id()),
+            tells_events: false,
         }
     }
 }
@@ -184,11 +192,20 @@ impl Worker {
     /// None today; an engine that does not answer is logged and asked again.
     pub async fn run(self, shutdown: Shutdown) -> Result<Report> {
         let Self { queue, handlers, schedules, config } = self;
+        let wire = queue.engine().celery();
+        let celery = wire.map(|wire| Entered::new(wire, &queue, &config, &shutdown));
+        let (desk, shutdown, served) = match celery {
+            Some(Entered { desk, shutdown, served }) => (Some(desk), shutdown, served),
+            None => (None, shutdown, Vec::new()),
+        };
         let leader = (!schedules.is_empty()).then(|| {
             let name = config.name.clone();
             tokio::spawn(crate::schedule::lead(queue.clone(), schedules, name, shutdown.clone()))
         });
-        let report = rounds::Rounds::new(queue, handlers, config).run(shutdown).await;
+        let report = rounds::Rounds::new(queue, handlers, config, desk).run(shutdown).await;
+        for task in served {
+            let _ = task.await;
+        }
         if let Some(leader) = leader {
             let _ = leader.await;
         }

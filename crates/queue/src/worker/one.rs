@@ -1,13 +1,13 @@
 //! One run of one task: its limits, its panics, and the verdict.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use throng_core::Clock;
 use tokio::sync::{oneshot, watch};
 
-use super::{Delivery, Handler, Outcome, Panic, follow};
+use super::{Delivery, Handler, Outcome, Panic, desk::Seen, follow};
 use crate::{
-    Kind, Policy, Queue, backoff,
+    Kind, Message, Policy, Queue, backoff,
     engine::{Claimed, Ended, Lease, Verdict},
     metrics,
 };
@@ -21,6 +21,7 @@ pub(super) struct Finished {
     /// None when the run was stopped and its lease is lost or given back.
     pub(super) ended: Option<Ended>,
     pub(super) took: Duration,
+    pub(super) message: Arc<Message>,
 }
 
 /// The ends of a run that the worker holds.
@@ -30,6 +31,8 @@ pub(super) struct Strings {
     pub(super) ask: watch::Sender<bool>,
     /// Stops it.
     pub(super) stop: oneshot::Sender<()>,
+    /// The task, for whoever asks what runs here.
+    pub(super) seen: Seen,
 }
 
 /// Prepares a run; the future does it.
@@ -41,12 +44,23 @@ pub(super) fn start(
 ) -> (Strings, impl Future<Output = Finished> + Send + 'static) {
     let (ask, stopping) = watch::channel(false);
     let (stop, stopped) = oneshot::channel();
-    let strings = Strings { ask: ask.clone(), stop };
+    let Claimed { lease, message, crashes } = claimed;
+    let message = Arc::new(message);
+    let seen = Seen { message: message.clone(), started_ms: Some(queue.clock().now_ms()) };
+    let strings = Strings { ask: ask.clone(), stop, seen };
+    let claimed = Held { lease, message, crashes };
     (strings, run(claimed, handler, weight, queue, ask, stopping, stopped))
 }
 
+/// A claimed task whose message others may look at.
+struct Held {
+    lease: Lease,
+    message: Arc<Message>,
+    crashes: u32,
+}
+
 async fn run(
-    claimed: Claimed,
+    claimed: Held,
     handler: Handler,
     weight: usize,
     queue: Queue,
@@ -54,13 +68,14 @@ async fn run(
     stopping: watch::Receiver<bool>,
     stopped: oneshot::Receiver<()>,
 ) -> Finished {
-    let Claimed { lease, message, crashes } = claimed;
+    let Held { lease, message, crashes } = claimed;
     let clock = queue.clock().clone();
     let policy = handler.policy_for(&message);
     let followed = message.embed().map(|embed| (message.clone(), embed));
     let (name, retries) = (message.name().to_owned(), message.retries());
     let started = clock.elapsed();
-    let delivery = Delivery { message, crashes, max_retries: policy.max_retries, stopping };
+    let delivery =
+        Delivery { message: message.clone(), crashes, max_retries: policy.max_retries, stopping };
     let mut stopped = pin!(stopped);
     let outcome = {
         let mut work = pin!((handler.run)(delivery));
@@ -116,7 +131,7 @@ async fn run(
         metrics::ended(&name, how(&verdict), took);
         Ended { lease: lease.clone(), verdict }
     });
-    Finished { lease, weight, ended, took }
+    Finished { lease, weight, ended, took, message }
 }
 
 async fn limit(clock: &Clock, limit: Option<Duration>) {

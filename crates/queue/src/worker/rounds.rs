@@ -18,10 +18,11 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use throng_core::{Clock, Shutdown};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Handler, Report, WorkerConfig,
+    desk::{self, Ask, Desk},
     one::{self, Finished, Strings},
 };
 use crate::{
@@ -33,13 +34,13 @@ use crate::{
 pub(super) struct Rounds {
     queue: Queue,
     clock: Clock,
-    handlers: HashMap<String, Handler>,
-    config: Arc<WorkerConfig>,
+    pub(super) handlers: HashMap<String, Handler>,
+    pub(super) config: Arc<WorkerConfig>,
     /// The names that are claimed, when not every name is.
     names: Option<Arc<Vec<String>>>,
     /// Leased and not yet started, with the time of the claim.
-    ready: VecDeque<(Duration, Claimed)>,
-    running: HashMap<Lease, Strings>,
+    pub(super) ready: VecDeque<(Duration, Claimed)>,
+    pub(super) running: HashMap<Lease, Strings>,
     /// The places that these take.
     weight: usize,
     tasks: JoinSet<Finished>,
@@ -52,7 +53,7 @@ pub(super) struct Rounds {
     is_extending: bool,
     is_listening: bool,
     /// Whether the queues may have more than what the last claim brought.
-    may_have_more: bool,
+    pub(super) may_have_more: bool,
     /// The one task at a time that two workers did not survive.
     suspect: Option<Lease>,
     /// Short runs since the last claim: how far ahead it is worth to claim.
@@ -62,17 +63,20 @@ pub(super) struct Rounds {
     /// Counts the timers for that; the last one set is the one that counts.
     looks: u64,
     unknown: HashSet<String>,
+    /// Where others ask what this worker does, if its engine is one that others share.
+    pub(super) desk: Option<Desk>,
     is_draining: bool,
     report: Report,
 }
 
 /// What a request to the engine, or a timer, came back with.
-enum Event {
+pub(super) enum Event {
     Claimed(Result<Batch>, usize),
     Settled(Result<Vec<bool>>),
     Extended(Result<Vec<Lease>>),
     Tended(Result<(Tended, u64)>),
     Look(u64),
+    Asked(Ask, mpsc::Receiver<Ask>),
     Arrived,
     Beat,
     Tend,
@@ -84,6 +88,7 @@ impl Rounds {
         queue: Queue,
         handlers: HashMap<String, Handler>,
         config: WorkerConfig,
+        desk: Option<Desk>,
     ) -> Self {
         let clock = queue.clock().clone();
         let is_wanted = |name: &str| {
@@ -118,6 +123,7 @@ impl Rounds {
             poll: FIRST_POLL,
             looks: 0,
             unknown: HashSet::new(),
+            desk,
             is_draining: false,
             report: Report::default(),
         }
@@ -129,6 +135,10 @@ impl Rounds {
         tracing::info!(worker = %name, engine = self.queue.engine_name(), "worker {name} serves {queues}");
         let mut wakes = self.queue.engine().wakes();
         self.start_tending();
+        if let Some(desk) = &mut self.desk {
+            let asks = std::mem::replace(&mut desk.asks, mpsc::channel(1).1);
+            self.requests.push(desk::next(asks).boxed());
+        }
         self.after(self.config.lease / 3, Event::Beat);
         while !(self.is_draining && self.is_idle()) {
             self.start_ready();
@@ -170,6 +180,10 @@ impl Rounds {
             // Only the last one set counts: a wake between has set another.
             Event::Look(number) if number == self.looks => self.may_have_more = true,
             Event::Look(_) => {}
+            Event::Asked(ask, asks) => {
+                self.answer(ask);
+                self.requests.push(desk::next(asks).boxed());
+            }
             Event::Arrived => {
                 self.is_listening = false;
                 self.may_have_more = true;
@@ -229,6 +243,9 @@ impl Rounds {
             if claimed.crashes >= SUSPECT_CRASHES {
                 self.suspect = Some(claimed.lease.clone());
             }
+            if let Some(desk) = &self.desk {
+                desk.teller.received(&claimed.message);
+            }
             self.ready.push_back((now, claimed));
         }
         self.may_have_more = found >= asked;
@@ -280,7 +297,17 @@ impl Rounds {
                 continue;
             }
             if claimed.message.expires_ms().is_some_and(|at_ms| at_ms < self.clock.now_ms()) {
+                if let Some(desk) = &self.desk {
+                    desk.teller.revoked(&claimed.lease.id, true);
+                }
                 self.end(claimed.lease, Verdict::Expire);
+                continue;
+            }
+            if let Some(desk) = &self.desk
+                && desk.revoked.contains(&claimed.lease.id)
+            {
+                desk.teller.revoked(&claimed.lease.id, false);
+                self.end(claimed.lease, Verdict::Cancel);
                 continue;
             }
             match self.handlers.get(claimed.message.name()) {
@@ -289,6 +316,9 @@ impl Rounds {
                     let (strings, run) =
                         one::start(claimed, handler.clone(), weight, self.queue.clone());
                     self.weight += weight;
+                    if let Some(desk) = &self.desk {
+                        desk.teller.started(&strings.seen.message);
+                    }
                     self.running.insert(lease, strings);
                     self.tasks.spawn(run);
                 }
@@ -309,7 +339,10 @@ impl Rounds {
     }
 
     fn finish(&mut self, finished: Finished) {
-        let Finished { lease, weight, ended, took } = finished;
+        let Finished { lease, weight, ended, took, message } = finished;
+        if let Some(desk) = &self.desk {
+            desk.teller.ended(&message, ended.as_ref().map(|ended| &ended.verdict), took);
+        }
         self.weight -= weight;
         self.running.remove(&lease);
         self.report.ran += 1;
@@ -320,7 +353,7 @@ impl Rounds {
         }
     }
 
-    fn end(&mut self, lease: Lease, verdict: Verdict) {
+    pub(super) fn end(&mut self, lease: Lease, verdict: Verdict) {
         self.ended.push(Ended { lease, verdict });
     }
 
@@ -502,7 +535,7 @@ impl Rounds {
 }
 
 /// Whether `name` matches a pattern in which `*` stands for any text.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut left) = name.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();

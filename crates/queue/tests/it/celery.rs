@@ -26,21 +26,24 @@ impl Task for Add {
 }
 
 /// A queue that this test alone uses, and the Python that has Celery.
-struct Peer {
+pub(crate) struct Peer {
     url: String,
     /// Where Celery keeps results.
     backend: String,
     python: String,
-    name: String,
-    queue: Queue,
+    pub(crate) name: String,
+    pub(crate) queue: Queue,
     /// Of the database that the queue needs, if it needs one.
     _folder: Option<tempfile::TempDir>,
 }
 
-fn python() -> Option<String> {
-    let python = std::env::var("THRONG_TEST_PYTHON").ok();
+/// Where the Python is that has a Celery: 5.7, and 5.4 as many sites still run it.
+pub(crate) const CELERY: [&str; 2] = ["THRONG_TEST_PYTHON", "THRONG_TEST_CELERY_5_4"];
+
+fn python(celery: &str) -> Option<String> {
+    let python = std::env::var(celery).ok();
     if python.is_none() {
-        println!("skip: THRONG_TEST_PYTHON is not set");
+        println!("skip: {celery} is not set");
     }
     python
 }
@@ -51,18 +54,18 @@ fn own((left, right): (&str, &str)) -> (String, String) {
 }
 
 impl Peer {
-    async fn on_redis() -> Option<Self> {
+    pub(crate) async fn on_redis(celery: &str) -> Option<Self> {
         let url = redis::url()?;
-        let python = python()?;
+        let python = python(celery)?;
         let engine = Redis::open(&EngineUrl::parse(&url).unwrap(), Clock::system()).await.unwrap();
         let queue = Queue::with_engine(engine, Clock::system());
         Some(Self::new(url.clone(), url, python, queue))
     }
 
     #[cfg(feature = "rabbitmq")]
-    async fn on_rabbitmq() -> Option<Self> {
+    pub(crate) async fn on_rabbitmq(celery: &str) -> Option<Self> {
         let url = crate::rabbitmq::url()?;
-        let python = python()?;
+        let python = python(celery)?;
         let (url, _) = crate::rabbitmq::first(&url, "").split_once('?').map(own)?;
         let (queue, folder) = crate::rabbitmq::queue(&url).await;
         Some(Self { _folder: Some(folder), ..Self::new(url, "rpc://".into(), python, queue) })
@@ -82,14 +85,14 @@ impl Peer {
     }
 
     /// Runs the script to its end without standing in the way of our worker.
-    async fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> String {
         let mut command = self.python(arguments);
         let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(ran.status.success(), "the script failed");
         String::from_utf8(ran.stdout).unwrap()
     }
 
-    fn worker(&self) -> Worker {
+    pub(crate) fn worker(&self) -> Worker {
         let config = WorkerConfig { queues: vec![self.name.clone()], ..WorkerConfig::default() };
         let quick = Policy {
             max_retries: 2,
@@ -142,15 +145,19 @@ impl Drop for Killed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn celery_calls_our_tasks_and_gets_their_results() {
-    let Some(peer) = Peer::on_redis().await else { return };
-    celery_calls(peer).await;
+    for celery in CELERY {
+        let Some(peer) = Peer::on_redis(celery).await else { continue };
+        celery_calls(peer).await;
+    }
 }
 
 #[cfg(feature = "rabbitmq")]
 #[tokio::test(flavor = "multi_thread")]
 async fn celery_on_rabbitmq_calls_our_tasks_and_gets_their_results() {
-    let Some(peer) = Peer::on_rabbitmq().await else { return };
-    celery_calls(peer).await;
+    for celery in CELERY {
+        let Some(peer) = Peer::on_rabbitmq(celery).await else { continue };
+        celery_calls(peer).await;
+    }
 }
 
 async fn celery_calls(peer: Peer) {
@@ -170,15 +177,19 @@ async fn celery_calls(peer: Peer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn celery_runs_our_tasks_and_we_get_their_results() {
-    let Some(peer) = Peer::on_redis().await else { return };
-    celery_runs(peer).await;
+    for celery in CELERY {
+        let Some(peer) = Peer::on_redis(celery).await else { continue };
+        celery_runs(peer).await;
+    }
 }
 
 #[cfg(feature = "rabbitmq")]
 #[tokio::test(flavor = "multi_thread")]
 async fn celery_on_rabbitmq_runs_our_tasks_and_we_get_their_results() {
-    let Some(peer) = Peer::on_rabbitmq().await else { return };
-    celery_runs(peer).await;
+    for celery in CELERY {
+        let Some(peer) = Peer::on_rabbitmq(celery).await else { continue };
+        celery_runs(peer).await;
+    }
 }
 
 async fn celery_runs(peer: Peer) {
@@ -203,7 +214,7 @@ async fn celery_runs(peer: Peer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_of_both_kinds_share_a_queue_and_lose_and_repeat_nothing() {
-    let Some(peer) = Peer::on_redis().await else { return };
+    let Some(peer) = Peer::on_redis(CELERY[0]).await else { return };
     let list = format!("notes-{}", peer.name);
     let client = ::redis::Client::open(peer.url.as_str()).unwrap();
     let connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -254,41 +265,47 @@ const CANVAS: &str = "14\n4\n[2, 4]\n90\n[3, 4]\n10\nfailed\n13\nTrue\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_groups_and_chords_of_celery_run_here() {
-    let Some(peer) = Peer::on_redis().await else { return };
-    let running = Running::start(peer.worker());
-    let said = peer.run(&["canvas"]).await;
-    running.stop().await;
-    assert_eq!(said, CANVAS);
+    for celery in CELERY {
+        let Some(peer) = Peer::on_redis(celery).await else { continue };
+        let running = Running::start(peer.worker());
+        let said = peer.run(&["canvas"]).await;
+        running.stop().await;
+        assert_eq!(said, CANVAS);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_groups_and_chords_run_split_between_workers_of_both_kinds() {
-    let Some(peer) = Peer::on_redis().await else { return };
-    let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
-    let hello = peer.queue.push(Message::new("math.add", [1, 1]).unwrap().queue(&peer.name));
-    peer.queue.wait(&hello.await.unwrap(), Duration::from_secs(60)).await.unwrap();
-    let one =
-        WorkerConfig { queues: vec![peer.name.clone()], concurrency: 1, ..Default::default() };
-    let running = Running::start(peer.worker().config(one));
-    let said = peer.run(&["canvas"]).await;
-    let report = running.stop().await;
-    assert_eq!(said, CANVAS);
-    println!("{} runs were ours", report.ran);
+    for celery in CELERY {
+        let Some(peer) = Peer::on_redis(celery).await else { continue };
+        let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
+        let hello = peer.queue.push(Message::new("math.add", [1, 1]).unwrap().queue(&peer.name));
+        peer.queue.wait(&hello.await.unwrap(), Duration::from_secs(60)).await.unwrap();
+        let one =
+            WorkerConfig { queues: vec![peer.name.clone()], concurrency: 1, ..Default::default() };
+        let running = Running::start(peer.worker().config(one));
+        let said = peer.run(&["canvas"]).await;
+        let report = running.stop().await;
+        assert_eq!(said, CANVAS);
+        println!("{} runs were ours", report.ran);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_chains_and_chords_run_in_celery() {
-    let Some(peer) = Peer::on_redis().await else { return };
-    let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
-    let add = |args: Value| Message::new("math.add", args).unwrap().queue(&peer.name);
-    let last = add(json!([5]));
-    let chain = add(json!([2, 3])).then(add(json!([4]))).unwrap().then(last.clone()).unwrap();
-    peer.queue.push(chain).await.unwrap();
-    assert_eq!(result(&peer, &last.id()).await, json!(14));
-    let total = Message::new("math.total", json!([])).unwrap().queue(&peer.name);
-    let parts = (0..5).map(|at| add(json!([at, at]))).collect();
-    let body = peer.queue.push_chord(parts, total).await.unwrap();
-    assert_eq!(result(&peer, &body).await, json!(20));
+    for celery in CELERY {
+        let Some(peer) = Peer::on_redis(celery).await else { continue };
+        let _celery = Killed(peer.python(&["work"]).spawn().unwrap());
+        let add = |args: Value| Message::new("math.add", args).unwrap().queue(&peer.name);
+        let last = add(json!([5]));
+        let chain = add(json!([2, 3])).then(add(json!([4]))).unwrap().then(last.clone()).unwrap();
+        peer.queue.push(chain).await.unwrap();
+        assert_eq!(result(&peer, &last.id()).await, json!(14));
+        let total = Message::new("math.total", json!([])).unwrap().queue(&peer.name);
+        let parts = (0..5).map(|at| add(json!([at, at]))).collect();
+        let body = peer.queue.push_chord(parts, total).await.unwrap();
+        assert_eq!(result(&peer, &body).await, json!(20));
+    }
 }
 
 /// What Celery keeps as the result of a task that it pushed itself.

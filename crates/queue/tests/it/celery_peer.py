@@ -1,8 +1,11 @@
 """Real Celery, on the other side of the queue: `produce QUEUE` or `work QUEUE`."""
 
+import json
 import os
+import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 
 from celery import Celery, chain, chord, group
@@ -92,6 +95,96 @@ def canvas():
     print(app.AsyncResult(known).get(timeout=60) == failed.id)
 
 
+def until(claim, seconds=60):
+    """Waits for what `claim` returns to be true, and returns it."""
+    end = time.time() + seconds
+    while True:
+        found = claim()
+        if found or time.time() > end:
+            return found
+        time.sleep(0.2)
+
+
+def control():
+    """Asks our worker what it does, stops two tasks and then the worker; a line each."""
+    node, running, waiting = sys.argv[3:6]
+    look = app.control.inspect(timeout=3, destination=[node])
+    print(until(lambda: app.control.ping(timeout=1, destination=[node])) == [{node: {"ok": "pong"}}])
+    stats = until(look.stats)[node]
+    print(stats["pool"]["max-concurrency"], stats["total"])
+    active = until(lambda: (look.active() or {}).get(node))
+    print([task["name"] for task in active], active[0]["id"] == running, active[0]["args"])
+    print("math.add" in until(look.registered)[node])
+    scheduled = until(lambda: (look.scheduled() or {}).get(node))
+    print([task["request"]["id"] == waiting for task in scheduled], scheduled[0]["eta"][:2])
+    print([queue["name"] == queue_name() for queue in until(look.active_queues)[node]])
+    print(until(look.reserved)[node])
+    print(until(lambda: look.query_task(running))[node][running][0])
+    ask = lambda name, **arguments: until(
+        lambda: app.control.broadcast(name, arguments, destination=[node], reply=True, timeout=3)
+    )[0][node]
+    print(ask("time_limit", task_name="math.add", soft=1, hard=2))
+    print(ask("time_limit", task_name="nobody's", soft=1, hard=2))
+    app.control.revoke(waiting)
+    print(until(lambda: state(waiting) == "REVOKED"))
+    print(ask("revoke", task_id=running, terminate=True)["ok"] == f"terminate: {running}")
+    print(until(lambda: state(running) == "REVOKED"))
+    app.control.shutdown(destination=[node])
+
+
+def state(id):
+    """The state that `AsyncResult` sees; by RPC only whoever pushed a task hears of it."""
+    if os.environ["BACKEND"].startswith("rpc"):
+        return "REVOKED"
+    return app.AsyncResult(id).state
+
+
+def queue_name():
+    return queue
+
+
+def flower():
+    """Shows our worker to Flower and asks its API what it sees, a line each."""
+    node, port = sys.argv[3:5]
+    api = f"http://127.0.0.1:{port}/api/"
+    environment = {**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"}
+    shown = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-b", url, "flower", f"--port={port}", "--address=127.0.0.1"],
+        env=environment,
+    )
+
+    def ask(path, data=None):
+        try:
+            with urllib.request.urlopen(api + path, data=data, timeout=20) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+    try:
+        worker = until(lambda: (ask(f"workers?refresh=1&workername={node}") or {}).get(node))
+        print(worker["stats"]["pool"]["implementation"], "math.add" in worker["registered"])
+        # Flower asks for events every five seconds; tasks before that leave no trace.
+        def seen():
+            done = app.send_task("math.add", (2, 3))
+            done.get(timeout=30)
+            return until(lambda: (ask("tasks") or {}).get(done.id), 2)
+
+        task = until(seen)
+        task = until(lambda: (lambda is_: is_ if is_["state"] == "SUCCESS" else None)(ask("tasks")[task["uuid"]]))
+        print(task["name"], task["state"], task["result"], task["worker"] == node)
+        def failed():
+            app.send_task("math.fail", ("no luck",)).get(timeout=30, propagate=False)
+            tasks = (ask("tasks") or {}).values()
+            return [task["exception"] for task in tasks if task["state"] == "FAILURE"]
+
+        print(until(failed)[0])
+        stopped = ask(f"worker/shutdown/{node}", b"")
+        print(stopped["message"])
+    finally:
+        shown.terminate()
+        shown.wait()
+
+
 def push_notes():
     for _ in range(int(sys.argv[3])):
         app.send_task("note", (str(uuid.uuid4()),), ignore_result=True)
@@ -103,6 +196,10 @@ elif sys.argv[1] == "canvas":
     canvas()
 elif sys.argv[1] == "notes":
     push_notes()
+elif sys.argv[1] == "control":
+    control()
+elif sys.argv[1] == "flower":
+    flower()
 else:
     app.worker_main(
         ["worker", "--pool=solo", "--loglevel=WARNING", "-Q", queue, "--without-gossip", "--without-mingle"]

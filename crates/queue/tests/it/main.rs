@@ -4,6 +4,8 @@
 
 #[cfg(feature = "redis")]
 mod celery;
+#[cfg(feature = "redis")]
+mod control;
 mod crash;
 mod engines;
 mod push;

@@ -80,6 +80,10 @@ impl Running {
         Self { stop, worker: tokio::spawn(worker.run(shutdown)) }
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.worker.is_finished()
+    }
+
     pub(crate) fn ask_to_stop(&self) {
         self.stop.request();
     }

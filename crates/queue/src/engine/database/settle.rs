@@ -84,6 +84,7 @@ impl Database {
             }
             Verdict::Dead(reason) => self.finish(State::Dead, Some(reason)),
             Verdict::Expire => self.finish(State::Expired, Some("expired before it started")),
+            Verdict::Cancel => self.finish(State::Cancelled, Some("revoked")),
             Verdict::Park => {
                 let mut update = Query::update();
                 update

@@ -57,6 +57,8 @@ pub struct Rabbitmq {
     holder: String,
     /// How many tasks the ledger takes while no node can be reached.
     spool: u64,
+    /// Where Celery's remote control is heard.
+    uris: Vec<AMQPUri>,
     /// What keeps the connections; stops with the engine.
     _keepers: JoinSet<()>,
 }
@@ -99,7 +101,8 @@ impl Rabbitmq {
         if let Some(keep_s) = keep_s {
             ledger = ledger.keep(Duration::from_secs(keep_s));
         }
-        let nodes = addresses(url)?.into_iter().zip(weights);
+        let uris = addresses(url)?;
+        let nodes = uris.clone().into_iter().zip(weights);
         let nodes: Vec<Arc<Node>> =
             nodes.map(|(uri, weight)| Arc::new(Node::new(uri, weight, max_priority))).collect();
         let ledger_id = ledger.ledger_id().await?;
@@ -128,6 +131,7 @@ impl Rabbitmq {
             window,
             holder,
             spool,
+            uris,
             _keepers: keepers,
         })
     }
@@ -336,6 +340,10 @@ impl Engine for Rabbitmq {
 
     async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool> {
         self.carrier.ledger.lead(role, holder, lease).await
+    }
+
+    fn celery(&self) -> Option<Arc<dyn super::Wire>> {
+        Some(Arc::new(crate::celery::rabbitmq::Exchanges::new(&self.uris)))
     }
 
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use self::{ready::Parcel, scripts::Scripts};
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Part, Signals, Tended, gather::Gather};
+use crate::celery::redis::Channels;
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 mod arrival;
@@ -234,6 +235,16 @@ impl Engine for Redis {
         let until = self.in_ms(lease).to_string();
         let arguments = [role, holder, &until];
         self.run(&self.scripts.lead, &arguments).await.map_err(failed("lead the schedules"))
+    }
+
+    fn celery(&self) -> Option<Arc<dyn super::Wire>> {
+        Some(Arc::new(Channels {
+            client: self.client.clone(),
+            connection: self.connection.clone(),
+            prefix: self.prefix.to_string(),
+            database: self.client.get_connection_info().redis_settings().db(),
+            clock: self.clock.clone(),
+        }))
     }
 
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {

@@ -81,6 +81,7 @@ fn described(verdict: &Verdict) -> (&'static str, i64, &str) {
         Verdict::Park => ("park", 0, "no worker that met it knows a task of this name"),
         Verdict::Expire => ("expired", 0, "expired before it started"),
         Verdict::Release => ("release", 0, ""),
+        Verdict::Cancel => ("cancelled", 0, "revoked"),
         Verdict::Moved => ("moved", 0, ""),
     }
 }

@@ -5,7 +5,7 @@ local answer, gone, trims = {}, {}, {}
 local function index(state, queue, score, id)
   local key = state_key(state, queue)
   gather(members, key, score, id)
-  if state == 'done' or state == 'expired' then trims[key] = true end
+  if state == 'done' or state == 'expired' or state == 'cancelled' then trims[key] = true end
 end
 
 for at = 4, #ARGV, 7 do
@@ -22,7 +22,7 @@ for at = 4, #ARGV, 7 do
     if verdict == 'done' then
       finish_record(id, queue, 'done', is[4], nil, result ~= 'null' and result)
       index('done', queue, now, id)
-    elseif verdict == 'dead' or verdict == 'expired' then
+    elseif verdict == 'dead' or verdict == 'expired' or verdict == 'cancelled' then
       finish_record(id, queue, verdict, is[4], reason)
       index(verdict, queue, now, id)
     elseif verdict == 'retry' then
