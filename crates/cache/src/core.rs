@@ -1,11 +1,7 @@
 //! What every part of a cache works on: the values in this process, the engine, and how to move
 //! values between them.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::Value as Json;
@@ -20,6 +16,7 @@ use crate::{
     metrics::Meters,
     namespace::Namespaces,
     python::{self, Decoded},
+    random,
     reads::{Found, Reads},
     sealed::Sealed,
     store::{Entry, Store, Tag, millis},
@@ -50,7 +47,7 @@ pub(crate) struct FarCopy {
 impl Core {
     pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Self {
         let near = Store::new(config.max_bytes, config.clock.clone());
-        let id = RandomState::new().build_hasher().finish();
+        let id = random::number();
         let (tell, _) = broadcast::channel(changes::MAX_WAITING);
         Self {
             near,

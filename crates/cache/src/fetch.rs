@@ -8,6 +8,7 @@ use crate::{
     Cache, Cacheable, Error, Life, Result,
     core::Core,
     flight::Flight,
+    random,
     store::{Boarding, Entry, Outcome},
     value::{self, Value},
 };
@@ -200,7 +201,7 @@ impl Core {
     /// longer to load, so that a busy key is fresh again before it is ever stale.
     fn is_early(&self, entry: &Entry<Value>, now_ms: i64) -> bool {
         let left_ms = (entry.fresh_until_ms - now_ms) as f64;
-        let ahead_ms = entry.load_ms as f64 * self.config.early * -random_unit().ln();
+        let ahead_ms = entry.load_ms as f64 * self.config.early * -random::unit().ln();
         ahead_ms >= left_ms
     }
 
@@ -233,12 +234,4 @@ pub(crate) async fn arrival(key: &str, mut outcome: Outcome<Value>) -> Result<Va
     let abandoned = || Error::Abandoned { key: key.to_owned() };
     let told = outcome.wait_for(Option::is_some).await.map_err(|_| abandoned())?;
     told.clone().unwrap_or_else(|| Err(abandoned()))
-}
-
-/// A number above 0 and at most 1. `RandomState` is seeded by the system and steps with each use.
-fn random_unit() -> f64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-
-    let bits = RandomState::new().build_hasher().finish() >> 11;
-    (bits + 1) as f64 / (1_u64 << 53) as f64
 }

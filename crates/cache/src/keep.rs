@@ -5,13 +5,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use quick_cache::DefaultHashBuilder;
+
 use crate::{Cache, value::Value};
 
 /// The values that a request has read, and until when it goes by them.
 #[derive(Default)]
 pub(crate) struct Keep {
-    values: Mutex<HashMap<Box<str>, (Value, i64)>>,
+    values: Mutex<Values>,
 }
+
+type Values = HashMap<Box<str>, (Value, i64), DefaultHashBuilder>;
 
 impl Cache {
     /// A handle for one request: what it has read under a key it reads again, without asking
@@ -67,7 +71,7 @@ impl Cache {
 }
 
 impl Keep {
-    fn values(&self) -> MutexGuard<'_, HashMap<Box<str>, (Value, i64)>> {
+    fn values(&self) -> MutexGuard<'_, Values> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

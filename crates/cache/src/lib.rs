@@ -66,6 +66,7 @@ mod model;
 mod namespace;
 mod pickle;
 mod python;
+mod random;
 mod reads;
 mod sealed;
 mod slot;

@@ -1,14 +1,11 @@
 //! The cache's metrics, each declared once, and the same numbers for whoever asks the cache itself.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Histogram, describe_counter, describe_histogram};
 use thread_local::ThreadLocal;
 
-use crate::reads::Found;
+use crate::{random, reads::Found};
 
 /// What a cache has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,7 +129,7 @@ impl Tally {
     #[cold]
     fn sample(&self, count: u64, counter: &Counter) -> u64 {
         // At random distances, so that reads which come in turn are sampled in turn.
-        let distance = RandomState::new().build_hasher().finish() % (2 * SAMPLE_EVERY - 1);
+        let distance = random::number() % (2 * SAMPLE_EVERY - 1);
         self.sample_at.store(count + distance, Ordering::Relaxed);
         self.tell(counter);
         count - self.sampled.swap(count, Ordering::Relaxed)

@@ -3,21 +3,26 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    fmt::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
+use quick_cache::DefaultHashBuilder;
+
 use crate::{Cache, Result, core::Core};
 
 /// The namespaces that this process knows.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
-    by_path: Mutex<HashMap<Box<str>, Arc<Namespace>>>,
+    by_path: Mutex<ByPath>,
     /// Without a shared engine: no two generations are alike, of whatever namespace.
     next: AtomicU64,
 }
+
+type ByPath = HashMap<Box<str>, Arc<Namespace>, DefaultHashBuilder>;
 
 #[derive(Debug)]
 struct Namespace {
@@ -70,14 +75,15 @@ impl Cache {
             return Cow::Borrowed(key);
         }
         let mut path = String::new();
-        let mut whole = String::new();
+        let mut whole = String::with_capacity(64 + key.len());
         for name in self.names.iter() {
             if !path.is_empty() {
                 path.push_str(SEPARATOR);
             }
             path.push_str(name);
             let generation = self.core().generation(&path).await;
-            whole.push_str(&format!("{name}.{generation}:"));
+            // Writing to a string does not fail.
+            let _ = write!(whole, "{name}.{generation}:");
         }
         whole.push_str(key);
         Cow::Owned(whole)
@@ -138,7 +144,7 @@ impl Namespaces {
         }
     }
 
-    fn by_path(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Namespace>>> {
+    fn by_path(&self) -> MutexGuard<'_, ByPath> {
         self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use throng_core::EngineUrl;
 
-use crate::{Cache, Config, Result};
+use crate::{Cache, Config, Error, Result};
 
 pub use memcached::{Memcached, Probe, ProbedKey, RingFit, ServerStats};
 pub use memory::Memory;
@@ -122,6 +122,18 @@ pub struct Item {
     /// What they are, in the manner of memcached's client flags. Engines that have no place for
     /// flags tell them by the first bytes.
     pub flags: u32,
+}
+
+impl Item {
+    /// Refuses an item that is larger than what the engine is configured to take.
+    pub(crate) fn check_size(&self, key: &str, limit: usize) -> Result<()> {
+        let bytes = self.bytes.len();
+        if bytes <= limit {
+            return Ok(());
+        }
+        let reason = format!("it has {bytes} bytes, over the limit of {limit}");
+        Err(Error::value("store", key, reason))
+    }
 }
 
 /// How long an engine keeps an item.

@@ -11,10 +11,7 @@
 //! tells if somebody writes after. Other clients' `set` moves nothing here: what they write counts
 //! as due once the mark has ended.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -22,6 +19,7 @@ use super::{CLASSIC, Memcached, commands::How, side};
 use crate::{
     Result,
     engine::{Claim, Engine, Item, Lease, Span},
+    random,
 };
 
 impl Memcached {
@@ -39,7 +37,7 @@ impl Memcached {
         let beside = side(key);
         let mut found = self.get(&[key, &beside]).await?;
         let (mark, value) = (found.pop().flatten(), found.pop().flatten());
-        let token = RandomState::new().build_hasher().finish() >> 2;
+        let token = random::number() >> 2;
         let held = Item { bytes: Bytes::from(token.to_string()), flags: 0 };
         let span = Span { fresh: lease, stale: Duration::ZERO };
         let won = match (&value, &mark) {

@@ -71,7 +71,7 @@ impl Memcached {
         span: Span,
         how: How,
     ) -> Result<Option<Flags>> {
-        self.check_size(key, item)?;
+        item.check_size(key, self.max_item_bytes)?;
         let wire = self.keys.wire(key)?;
         let command = |route: Route| {
             // Of what is fresh, for the time in which it is stale tells readers that it is due.
@@ -183,15 +183,6 @@ impl Memcached {
             Answer::Reply(reply) => Ok(reply),
             Answer::Hits(_) => Err(unexpected(doing, Reply::NoOp)),
         }
-    }
-
-    fn check_size(&self, key: &str, item: &Item) -> Result<()> {
-        let (bytes, limit) = (item.bytes.len(), self.max_item_bytes);
-        if bytes <= limit {
-            return Ok(());
-        }
-        let reason = format!("it has {bytes} bytes, over the limit of {limit}");
-        Err(Error::value("store", key, reason))
     }
 }
 

@@ -5,30 +5,28 @@
 //! that one crashes. Writing or deleting the key deletes it, and with it the right to fill the key.
 //! All scripts name two keys; Redis Cluster, which may have them on two servers, is not served.
 
+mod address;
 mod link;
+mod packing;
 mod tracking;
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use ::redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError,
-    Script, ScriptInvocation, TlsCertificates, Value,
-};
+use ::redis::{Script, ScriptInvocation, Value};
 use async_trait::async_trait;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use throng_core::{Clock, EngineUrl};
 
 use self::{
+    address::client,
     link::{Call, Fault, Link, Place},
+    packing::{pack, unpack},
     tracking::Tracking,
 };
 use crate::{
     Error, Result,
     engine::{Claim, Engine, Item, Lease, Listener, Span, Values, key::Keys},
+    random,
     store::millis,
 };
 
@@ -114,15 +112,6 @@ impl Redis {
     ) -> Result<T> {
         self.link.ask(Call::Command(command), true).await.map_err(|fault| failed(doing, fault))
     }
-
-    fn check_size(&self, key: &str, item: &Item) -> Result<()> {
-        let (bytes, limit) = (item.bytes.len(), self.max_item_bytes);
-        if bytes <= limit {
-            return Ok(());
-        }
-        let reason = format!("it has {bytes} bytes, over the limit of {limit}");
-        Err(Error::value("store", key, reason))
-    }
 }
 
 #[async_trait]
@@ -158,7 +147,7 @@ impl Engine for Redis {
     }
 
     async fn set(&self, key: &str, item: Item, span: Span) -> Result<()> {
-        self.check_size(key, &item)?;
+        item.check_size(key, self.max_item_bytes)?;
         let mut call = self.on(&self.scripts.set, key);
         call.arg(&pack(item)[..]).arg(ms(span));
         self.run("store", &call, true).await
@@ -171,7 +160,7 @@ impl Engine for Redis {
         span: Span,
         beats: &(dyn for<'a> Fn(&'a Item) -> bool + Sync),
     ) -> Result<bool> {
-        self.check_size(key, &item)?;
+        item.check_size(key, self.max_item_bytes)?;
         let packed = pack(item);
         for _attempt in 0..MAX_ATTEMPTS {
             let mut read = ::redis::cmd("GET");
@@ -200,7 +189,7 @@ impl Engine for Redis {
     }
 
     async fn claim(&self, key: &str, stale: Duration, lease: Duration) -> Result<Claim> {
-        let token = token();
+        let token = random::number();
         let mut call = self.on(&self.scripts.claim, key);
         call.arg(millis(stale)).arg(millis(lease).max(1)).arg(token);
         let (state, value): (u8, Option<Vec<u8>>) = self.run("read", &call, true).await?;
@@ -213,7 +202,7 @@ impl Engine for Redis {
     }
 
     async fn fill(&self, key: &str, lease: Lease, item: Item, span: Span) -> Result<bool> {
-        self.check_size(key, &item)?;
+        item.check_size(key, self.max_item_bytes)?;
         let mut call = self.on(&self.scripts.fill, key);
         call.arg(lease.0).arg(&pack(item)[..]).arg(ms(span));
         self.run("store", &call, false).await
@@ -274,92 +263,10 @@ impl Default for Scripts {
     }
 }
 
-fn client(url: &EngineUrl, ca: Option<&str>, is_tracking: bool) -> Result<(Client, String)> {
-    let [host] = url.hosts() else {
-        let reason = "one Redis server is named, like redis://127.0.0.1:6379/0";
-        return Err(url.fault("host", reason).into());
-    };
-    let database: i64 = match url.path().trim_matches('/') {
-        "" => 0,
-        number => number
-            .parse()
-            .map_err(|_| url.fault("path", "it is the number of a database, like /0"))?,
-    };
-    let mut login = RedisConnectionInfo::default().set_db(database);
-    if let Some(user) = url.user() {
-        login = login.set_username(user);
-    }
-    if let Some(password) = url.password() {
-        login = login.set_password(password.reveal());
-    }
-    if is_tracking {
-        // The older one has no way to say what was not asked.
-        login = login.set_protocol(ProtocolVersion::RESP3);
-    }
-    let (name, port) = (host.name.clone(), host.port.unwrap_or(6_379));
-    let is_sealed = url.scheme() == "rediss";
-    let address = if is_sealed {
-        ConnectionAddr::TcpTls { host: name, port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(name, port)
-    };
-    let wrong = |error: RedisError| url.fault("address", error.to_string());
-    let place = address.into_connection_info().map_err(wrong)?.set_redis_settings(login);
-    let root_cert = match ca {
-        None => None,
-        Some(_) if !is_sealed => {
-            return Err(url.fault("option `ca`", "it goes with `rediss:`").into());
-        }
-        Some(path) => {
-            let read = std::fs::read(path);
-            Some(read.map_err(|e| url.fault("option `ca`", format!("cannot read {path}: {e}")))?)
-        }
-    };
-    let client = if is_sealed {
-        // The driver takes the one that the process has chosen, and panics where none was and a
-        // second one is linked: so `ring` is chosen, unless somebody has.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        Client::build_with_tls(place, TlsCertificates { client_tls: None, root_cert })
-    } else {
-        Client::open(place)
-    };
-    Ok((client.map_err(wrong)?, host.address(6_379)))
-}
-
-/// An item as one string: its bytes, behind a mark and the flags where there are some. What others
-/// read has none.
-fn pack(item: Item) -> Bytes {
-    if item.flags == 0 && !item.bytes.starts_with(&MARK) {
-        return item.bytes;
-    }
-    let mut packed = BytesMut::with_capacity(MARK.len() + 4 + item.bytes.len());
-    packed.put_slice(&MARK);
-    packed.put_u32_le(item.flags);
-    packed.put_slice(&item.bytes);
-    packed.freeze()
-}
-
-fn unpack(packed: Vec<u8>) -> Item {
-    let mut bytes = Bytes::from(packed);
-    if bytes.len() < MARK.len() + 4 || !bytes.starts_with(&MARK) {
-        return Item { bytes, flags: 0 };
-    }
-    bytes.advance(MARK.len());
-    let flags = bytes.get_u32_le();
-    Item { bytes, flags }
-}
-
 /// How long the server keeps an item: 0 is not at all, -1 for ever.
 fn ms(span: Span) -> i64 {
     let ms = millis(span.fresh.saturating_add(span.stale));
     if ms > LONGEST_MS { -1 } else { ms }
-}
-
-/// A number that no other caller has, in any process.
-fn token() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 fn failed(doing: &'static str, fault: Fault) -> Error {
@@ -367,32 +274,8 @@ fn failed(doing: &'static str, fault: Fault) -> Error {
 }
 
 const NAME: &str = "redis";
-const MARK: [u8; 4] = [0xf4, 0xe7, 0xff, b'f'];
 const FRESH: u8 = 0;
 const WON: u8 = 2;
 const MAX_ATTEMPTS: u32 = 16;
 /// A hundred years: the server keeps what lives longer without counting.
 const LONGEST_MS: i64 = 100 * 365 * 86_400_000;
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_packed_unpacks(mut bytes: Vec<u8>, flags in prop_oneof![Just(0), any::<u32>()], is_marked: bool) {
-            if is_marked {
-                bytes.splice(0..0, MARK);
-            }
-            let item = Item { bytes: bytes.into(), flags };
-            prop_assert_eq!(unpack(pack(item.clone()).into()), item);
-        }
-
-        #[test]
-        fn any_bytes_unpack_without_panic(bytes: Vec<u8>) {
-            unpack(bytes);
-        }
-    }
-}
