@@ -83,6 +83,10 @@ impl Servers {
         let id = self.processes[server].id().to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status();
         assert!(sent.expect("there is a kill").success());
+        // The signal is sent; that all threads have stopped takes until they are scheduled.
+        while signal == "STOP" && !is_stopped(&id) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Does to a key what an expiry does, without waiting for its seconds to pass: it is due, and in
@@ -145,6 +149,14 @@ fn launch(program: &str, port: u16) -> Child {
         std::thread::sleep(Duration::from_millis(10));
     }
     process
+}
+
+fn is_stopped(process: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it is running");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    })
 }
 
 fn ask(port: u16, command: &str) -> Option<String> {

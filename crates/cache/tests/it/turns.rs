@@ -104,3 +104,29 @@ async fn a_server_that_hangs_is_waited_for_by_whoever_comes_next_too() {
         assert_eq!(cache.get::<i32>("one").await.unwrap(), Some(1));
     }
 }
+
+#[tokio::test]
+async fn who_waits_for_a_server_that_hangs_keeps_nobody_from_the_others() {
+    let Some(servers) = Servers::start(2) else { return };
+    let url = EngineUrl::parse(&servers.url("ring=rendezvous&timeout=30s")).unwrap();
+    let engine = Memcached::open(&url, &Clock::system()).unwrap();
+    let cache = Config { near_ms: 0, ..Config::default() }.with_engine(engine.clone());
+    let keys: Vec<String> = (0..20).map(|number| format!("k:{number}")).collect();
+    for key in &keys {
+        cache.set(key, &1, MINUTE).await.unwrap();
+    }
+    let well = servers.addresses().swap_remove(1);
+    let on_the_other = keys.iter().find(|key| engine.owner(key).unwrap().as_ref() == Some(&well));
+    servers.signal(0, "STOP");
+    let all = tokio::spawn({
+        let (cache, keys) = (cache.clone(), keys.clone());
+        async move { cache.get_many::<i32>(&keys).await.unwrap().len() }
+    });
+    tokio::task::yield_now().await;
+    for _ in 0..50 {
+        assert_eq!(cache.get::<i32>(on_the_other.unwrap()).await.unwrap(), Some(1));
+    }
+    assert!(!all.is_finished(), "it still waits for the server that hangs");
+    servers.signal(0, "CONT");
+    assert_eq!(all.await.unwrap(), 20);
+}

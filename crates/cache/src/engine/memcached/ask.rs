@@ -1,9 +1,10 @@
 //! Asking the servers of a fleet: directly over a connection that nobody uses, in line otherwise, and
 //! the next owner of a key when one fails.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{
@@ -76,10 +77,8 @@ impl Fleet {
             if waiting.is_empty() {
                 return Ok(found);
             }
-            let sleep = pin!(self.clock().sleep(self.timeout()));
-            let mut patience = Patience::new(sleep);
-            for (asked, sent) in waiting {
-                match self.finish(sent, &mut patience).await {
+            for (asked, answered) in self.answers(waiting).await {
+                match answered {
                     Ok(Answer::Hits(hits)) => {
                         // They come in the order of the question, without those that are missing.
                         let mut asked = asked.into_iter();
@@ -98,6 +97,32 @@ impl Fleet {
             }
         }
         Err(nobody(last))
+    }
+
+    /// Waits for what was asked of several servers.
+    async fn answers(&self, waiting: Vec<Asked<Sent>>) -> Vec<Asked<Result<Answer, Fault>>> {
+        let (mut answers, mut late) = (Vec::with_capacity(waiting.len()), Vec::new());
+        let sleep = pin!(self.clock().sleep(SOON.min(self.timeout())));
+        let mut patience = Patience::new(sleep);
+        for (asked, sent) in waiting {
+            let Sent::Directly(server, mut turn) = sent else {
+                late.push((asked, sent));
+                continue;
+            };
+            match patience.wait(turn.answer()).await {
+                Some(answered) => {
+                    answers.push((asked, self.conclude(server, turn, answered).await));
+                }
+                None => late.push((asked, Sent::Directly(server, turn))),
+            }
+        }
+        // What others wait for must not wait for a server that is slow.
+        let late = late.into_iter().map(async |(asked, sent)| {
+            let sleep = pin!(self.clock().sleep(self.timeout()));
+            (asked, self.finish(sent, &mut Patience::new(sleep)).await)
+        });
+        answers.extend(join_all(late).await);
+        answers
     }
 
     pub(super) async fn send(
@@ -142,19 +167,31 @@ impl Fleet {
         }
     }
 
-    /// Waits for the answer. A server that does not give one leaves the ring.
+    /// Waits for the answer.
     async fn finish(
         &self,
         sent: Sent,
         patience: &mut Patience<'_, impl Future<Output = ()>>,
     ) -> Result<Answer, Fault> {
-        let (server, mut turn) = match sent {
-            Sent::Directly(server, turn) => (server, turn),
-            Sent::InLine(answered) => return answered.await.unwrap_or(Err(Fault::Ejected)),
-            Sent::Nowhere => return Err(Fault::Ejected),
-        };
-        let answered = patience.wait(turn.answer()).await;
-        let fault = match answered.unwrap_or(Err(Fault::Timeout(self.timeout()))) {
+        match sent {
+            Sent::Directly(server, mut turn) => {
+                let answered = patience.wait(turn.answer()).await;
+                let answered = answered.unwrap_or(Err(Fault::Timeout(self.timeout())));
+                self.conclude(server, turn, answered).await
+            }
+            Sent::InLine(answered) => answered.await.unwrap_or(Err(Fault::Ejected)),
+            Sent::Nowhere => Err(Fault::Ejected),
+        }
+    }
+
+    /// Ends a turn as its answer wants. A server that gave none leaves the ring.
+    async fn conclude(
+        &self,
+        server: usize,
+        turn: Turn,
+        answered: Result<Answer, Fault>,
+    ) -> Result<Answer, Fault> {
+        let fault = match answered {
             Ok(answer) => {
                 turn.end();
                 return Ok(answer);
@@ -172,6 +209,9 @@ impl Fleet {
         Err(fault)
     }
 }
+
+/// Which of the keys were asked for, and what became of that.
+type Asked<T> = (Vec<usize>, T);
 
 /// A request on its way.
 enum Sent {
@@ -208,3 +248,7 @@ pub(super) fn nobody(last: Option<Fault>) -> Error {
         source: Arc::new(fault),
     }
 }
+
+/// Within this time nearly every answer is there: until then one is waited for after the other, which
+/// costs the least, and then for all that are left at once.
+const SOON: Duration = Duration::from_millis(5);

@@ -77,11 +77,7 @@ impl Line {
                 return left;
             }
             if self.clock.timeout(2 * self.timeout, self.seat.called()).await.is_none() {
-                if let Some(left) = self.seat.claim() {
-                    return left;
-                }
-                self.seat.seize();
-                return Left::Well(None);
+                return self.seat.seize();
             }
         }
     }

@@ -100,12 +100,19 @@ impl Seat {
         }
     }
 
-    /// Takes the connection's place from a caller who does nothing with it. What he has is his to
-    /// use up.
-    pub(super) fn seize(&self) {
+    /// Takes the connection's place from a caller who does nothing with it, unless he has left by
+    /// now. What he has is his to use up.
+    pub(super) fn seize(&self) -> Left {
         let mut state = self.state();
-        state.number += 1;
         state.is_wanted = false;
+        match std::mem::replace(&mut state.place, Place::Taken) {
+            Place::Idle(socket) => Left::Well(socket),
+            Place::Left(left) => left,
+            Place::Taken => {
+                state.number += 1;
+                Left::Well(None)
+            }
+        }
     }
 
     /// The task is done with it.
@@ -158,9 +165,12 @@ impl Turn {
     /// The task brings it back. One whose connection was taken from it has no say in that.
     pub(super) fn fail(mut self, eject: impl FnOnce()) {
         self.held = None;
-        if self.seat.state().number == self.number {
+        let mut state = self.seat.state();
+        if state.number == self.number {
             eject();
-            self.seat.leave(self.number, Left::Failed);
+            state.is_wanted = false;
+            state.place = Place::Left(Left::Failed);
+            self.seat.called.notify_one();
         }
     }
 }
