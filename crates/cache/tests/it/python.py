@@ -30,8 +30,7 @@ def pylibmc_client(behaviors):
 
 
 def pymemcache_client(servers):
-    pairs = [(host, int(port)) for host, port in (server.split(":") for server in servers)]
-    return HashClient(pairs, serde=serde.pickle_serde)
+    return HashClient(addresses(servers), serde=serde.pickle_serde)
 
 
 def packaged(servers, options):
@@ -43,19 +42,6 @@ CLIENTS = {
     "ketama": pylibmc_client({"ketama": True}),
     "ketama-md5": pylibmc_client({"ketama": True, "hash": "md5"}),
     "ketama-weighted": pylibmc_client({"ketama_weighted": True}),
-    "auto-eject": pylibmc_client(
-        {
-            "ketama_weighted": True,
-            "auto_eject": 1,
-            "failure_limit": 1,
-            "retry_timeout": 60,
-            # Milliseconds to connect, microseconds to send and receive, milliseconds to poll.
-            "connect_timeout": 500,
-            "send_timeout": 500_000,
-            "receive_timeout": 500_000,
-            "_poll_timeout": 500,
-        }
-    ),
     "rendezvous": pymemcache_client,
     "crc": lambda servers: memcache.Client(servers, socket_timeout=30),
     "django-pylibmc": lambda servers: PyLibMCCache(servers, {"OPTIONS": {"behaviors": PATIENCE}}),
@@ -68,6 +54,40 @@ CLIENTS = {
 }
 
 
+# Clients that leave out a server that fails, each in its own manner. Seconds, unless said otherwise.
+EJECTING = {
+    "ketama-weighted": lambda servers: pylibmc.Client(
+        servers,
+        behaviors={
+            "ketama_weighted": True,
+            "auto_eject": 1,
+            "failure_limit": 1,
+            "retry_timeout": 60,
+            # Milliseconds to connect, microseconds to send and receive, milliseconds to poll.
+            "connect_timeout": 2_000,
+            "send_timeout": 2_000_000,
+            "receive_timeout": 2_000_000,
+            "_poll_timeout": 2_000,
+        },
+    ),
+    "rendezvous": lambda servers: HashClient(
+        addresses(servers),
+        serde=serde.pickle_serde,
+        connect_timeout=2,
+        timeout=2,
+        retry_attempts=0,
+        dead_timeout=600,
+        ignore_exc=True,
+        default_noreply=False,
+    ),
+    "crc": lambda servers: memcache.Client(servers, socket_timeout=2, dead_retry=600),
+}
+
+
+def addresses(servers):
+    return [(host, int(port)) for host, port in (server.split(":") for server in servers)]
+
+
 def pack(value):
     return {"bytes": value.hex()} if isinstance(value, bytes) else value
 
@@ -77,13 +97,15 @@ def unpack(value):
     return bytes.fromhex(value["bytes"]) if is_bytes else value
 
 
-def patiently(call, *arguments):
+def patiently(call, *arguments, wants=lambda done: True):
     """The first calls to a dead server fail, until the client has ejected it."""
     for _ in range(20):
         try:
-            return call(*arguments)
+            done = call(*arguments)
         except pylibmc.Error:
-            pass
+            continue
+        if wants(done):
+            return done
     raise TimeoutError(arguments)
 
 
@@ -91,13 +113,14 @@ ejecting = {}
 
 
 def answer(name, servers, command, argument):
-    if name == "auto-eject":
+    if name.startswith("ejecting "):
         # One client for as long as it is not told to forget what it has ejected.
-        client = ejecting.get("client") or ejecting.setdefault("client", CLIENTS[name](servers))
         if command == "forget":
             return ejecting.clear()
+        name = name.removeprefix("ejecting ")
+        client = ejecting.get("client") or ejecting.setdefault("client", EJECTING[name](servers))
         if command == "set":
-            return sum(patiently(client.set, key, value, 600) for key, value in argument.items())
+            return sum(bool(patiently(client.set, *pair, wants=bool)) for pair in argument.items())
         return {key: patiently(client.get, key) for key in argument}
     client = CLIENTS[name](servers)
     if command == "set":

@@ -109,12 +109,19 @@ async fn exchange(python: &mut Python, client: &str, servers: &Servers, url: &st
 async fn python_and_we_agree_on_every_key_before_during_and_after_a_servers_death() {
     let (Some(mut servers), Some(mut python)) = (Servers::start(5), start_python()) else { return };
     let addresses = servers.addresses();
-    for (fault, ring) in [("KILL", "ketama-weighted"), ("STOP", "ketama-weighted")] {
+    for (fault, ring) in [
+        ("KILL", "ketama-weighted"),
+        ("STOP", "ketama-weighted"),
+        ("KILL", "rendezvous"),
+        ("STOP", "rendezvous"),
+        ("KILL", "crc"),
+        ("STOP", "crc"),
+    ] {
         let url = servers.url(&format!("ring={ring}&values=python&timeout=3s&retry=100ms"));
         let config = Config { near_ms: 0, ..Config::default() };
         let cache = config.open(&url).await.unwrap();
         let mut ask = |command: &str, argument: Value| {
-            python.ask(&json!(["auto-eject", addresses, command, argument]))
+            python.ask(&json!([format!("ejecting {ring}"), addresses, command, argument]))
         };
         let mut random = Random(7);
         for moment in ["before", "during", "after"] {
@@ -125,7 +132,7 @@ async fn python_and_we_agree_on_every_key_before_during_and_after_a_servers_deat
                 ("after", _) => servers.signal(3, "CONT"),
                 _ => {}
             }
-            let name = format!("{fault}.{moment}");
+            let name = format!("{ring}.{fault}.{moment}");
             if moment == "after" {
                 ask("forget", json!(null));
                 // What Python finds on the server that is back, we must find too.
