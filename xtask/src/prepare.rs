@@ -116,14 +116,17 @@ fn is_installed(program: &str) -> bool {
 
 /// Programs that tests start by name, and the Debian packages that bring them.
 const PROGRAMS: &[(&str, &str)] = &[
-    ("curl", "curl"),
+    ("haproxy", "haproxy"),
     ("initdb", "postgresql"),
     ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),
+    ("nginx", "nginx-light"),
     ("pdftotext", "poppler-utils"),
     ("pgbouncer", "pgbouncer"),
     ("ps", "procps"),
     ("redis-server", "redis-server"),
+    ("taskset", "util-linux"),
+    ("varnishd", "varnish"),
     ("wrk", "wrk"),
 ];
 

@@ -11,13 +11,18 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use serde::Serialize;
-use throng_core::Clock;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
 
-use crate::{Body, Edge, body::Ending, cache::Outcome, proxy::ServedBy, upstream::Server};
+use crate::{
+    Body, Edge,
+    body::Ending,
+    cache::{Group, Outcome},
+    proxy::ServedBy,
+    upstream::Server,
+};
 
 /// Takes lines for a [`LogWriter`]. When that falls behind by 4 MiB, further ones are dropped and
 /// counted rather than that a visitor waits.
@@ -128,7 +133,8 @@ pub(crate) struct Line<'a> {
 pub(crate) struct Visit {
     started: Duration,
     status: u16,
-    cache: &'static str,
+    outcome: Option<Outcome>,
+    group: Arc<Group>,
     server: Option<Arc<Server>>,
     /// Where there is a log.
     said: Option<Said>,
@@ -145,12 +151,10 @@ struct Said {
 }
 
 impl Visit {
-    pub(crate) fn begin(
-        request: &Request<Body>,
-        who: (IpAddr, &str),
-        clock: &Clock,
-        is_logged: bool,
-    ) -> Self {
+    pub(crate) fn begin(request: &Request<Body>, who: (IpAddr, &str), edge: &Edge) -> Self {
+        let clock = edge.clock();
+        let is_logged = edge.log().is_some();
+        let group = edge.cache().group(request.uri().path());
         let said = is_logged.then(|| Said {
             time_ms: clock.now_ms(),
             id: who.1.to_owned(),
@@ -159,14 +163,12 @@ impl Visit {
             host: request.headers().get(header::HOST).cloned(),
             uri: request.uri().clone(),
         });
-        Self { started: clock.elapsed(), status: 0, cache: "none", server: None, said }
+        Self { started: clock.elapsed(), status: 0, outcome: None, group, server: None, said }
     }
 
     pub(crate) fn answered(&mut self, response: &Response<Body>) {
         self.status = response.status().as_u16();
-        if let Some(outcome) = response.extensions().get::<Outcome>() {
-            self.cache = outcome.as_str();
-        }
+        self.outcome = response.extensions().get::<Outcome>().copied();
         let server = response.extensions().get::<ServedBy>();
         self.server = server.map(|served| Arc::clone(&served.0));
     }
@@ -185,10 +187,12 @@ pub(crate) struct Finish {
 
 impl Ending for Finish {
     fn ended(self: Box<Self>, bytes: u64, is_whole: bool) {
-        let Visit { started, status, cache, server, said } = &self.visit;
+        let Visit { started, status, outcome, group, server, said } = &self.visit;
+        let cache = outcome.map_or("none", Outcome::as_str);
         let took = self.edge.clock().elapsed().saturating_sub(*started);
         let stats = self.edge.stats();
         stats.answered(cache, *status, bytes, took);
+        group.count(outcome.unwrap_or(Outcome::Pass), bytes);
         let (Some(log), Some(said)) = (self.edge.log(), said) else { return };
         let host = said.host.as_ref().and_then(|host| host.to_str().ok());
         let authority = said.uri.authority().map(|authority| authority.as_str());

@@ -44,7 +44,7 @@ impl Figure {
         self.facade.increment(more);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.own.load(Ordering::Relaxed)
     }
 }
@@ -84,6 +84,21 @@ impl Stats {
         self.statuses[usize::from(status / 100).min(5)].add(1);
         self.sent_bytes.add(bytes);
         self.busy_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// All requests, and those that were answered from memory.
+    pub(crate) fn requests(&self) -> (u64, u64) {
+        let all = self.requests.iter().map(Figure::get).sum();
+        (all, self.requests[0].get() + self.requests[1].get())
+    }
+
+    /// Answers by class of status, from 1xx on.
+    pub(crate) fn answers(&self) -> [u64; 5] {
+        [1, 2, 3, 4, 5].map(|class| self.statuses[class].get())
+    }
+
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.get()
     }
 
     pub(crate) fn prometheus(&self, cache: &Cache, servers: &[ServerStatus]) -> String {

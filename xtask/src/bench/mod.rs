@@ -5,6 +5,7 @@
 //! `ours <= 5`. Here the ratio and whether the claim is met are worked out, the same for all.
 
 mod case;
+mod peak;
 mod site;
 
 use std::{
@@ -25,16 +26,19 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench site            boxoffice beside a Django site on the same SQLite file
+  cargo xtask bench edge            the edge beside Varnish, nginx and HAProxy
+  cargo xtask bench peak            25,000 requests a second on boxoffice behind the edge, for a minute
   cargo xtask bench queue --json    one JSON object a line")]
 pub(crate) struct Arguments {
-    /// What to measure: site, or a room that has a bench
+    /// What to measure: site, peak, or a room that has a bench
     room: String,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// How long each side of a case is measured, in seconds, where time is what is given
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
+    /// How long each side of a case is measured, in seconds, where time is what is given [default: 5;
+    /// peak: 60]
+    #[arg(long)]
+    seconds: Option<u64>,
 }
 
 pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
@@ -44,7 +48,8 @@ pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
         println!("{}", if arguments.json { case.json(&arguments.room) } else { case.to_string() });
     };
     match arguments.room.as_str() {
-        "site" => site::run(house, arguments.seconds, &mut report)?,
+        "site" => site::run(house, arguments.seconds.unwrap_or(5), &mut report)?,
+        "peak" => peak::run(house, arguments.seconds.unwrap_or(60), &mut report)?,
         name => of_room(house, house.room(name)?, &mut report)?,
     }
     if !all_met {
@@ -57,7 +62,7 @@ pub(crate) fn run(house: &House, arguments: &Arguments) -> Result<ExitCode> {
 fn of_room(house: &House, room: &Room, report: &mut dyn FnMut(Case)) -> Result<()> {
     if !room.folder.join("benches/room.rs").exists() {
         let with = house.rooms.iter().filter(|room| room.folder.join("benches/room.rs").exists());
-        let with: Vec<&str> = with.map(Room::name).chain(["site"]).collect();
+        let with: Vec<&str> = with.map(Room::name).chain(["peak", "site"]).collect();
         let problem = format!("{} has no bench; there are {}", room.name(), with.join(", "));
         return Err(anyhow!(Unprepared(problem)));
     }

@@ -128,6 +128,11 @@ impl Standing {
         waiting / (share * self.weight()).max(f64::MIN_POSITIVE)
     }
 
+    /// Its share of requests, in percent of the usual one.
+    pub(crate) fn percent(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
     /// 1 for the usual share.
     fn weight(&self) -> f64 {
         f64::from(self.weight.load(Ordering::Relaxed)) / f64::from(WEIGHT)

@@ -14,6 +14,7 @@ use super::{
     content::Content,
     control::{Control, SURROGATE_CONTROL},
     date,
+    fare::Group,
     key::Key,
     question::Question,
     tags::{Standing, Tag, Tags},
@@ -34,6 +35,7 @@ pub(super) struct Entry {
     /// The same as bytes on a connection of HTTP/1.1, from the status line on; made when first used.
     pub(super) wire: OnceLock<Box<[u8]>>,
     pub(super) content: Arc<Content>,
+    pub(super) group: Arc<Group>,
     pub(super) terms: Terms,
     selection: Selection,
     /// When its head came, on the clock that never steps back.
@@ -69,9 +71,8 @@ pub(super) struct Origin<'a> {
 impl Entry {
     pub(super) fn new(
         origin: Origin<'_>,
-        status: StatusCode,
-        mut headers: HeaderMap,
-        content: Arc<Content>,
+        (status, mut headers): (StatusCode, HeaderMap),
+        (content, group): (Arc<Content>, Arc<Group>),
         tags: &Tags,
     ) -> Self {
         let withheld = Control::of_response(&headers).withheld;
@@ -97,6 +98,7 @@ impl Entry {
             wire: OnceLock::new(),
             hidden,
             content,
+            group,
             terms: origin.terms,
             stored_at: origin.stored_at,
             number: origin.number,

@@ -182,7 +182,8 @@ impl Fetch {
             stored_unix_ms: times.answered_unix_ms,
             number,
         };
-        Arc::new(Entry::new(origin, status, headers, content, &self.cache.inner.tags))
+        let group = self.cache.group(self.question.uri.path());
+        Arc::new(Entry::new(origin, (status, headers), (content, group), &self.cache.inner.tags))
     }
 
     fn may_store(&self) -> bool {
@@ -319,11 +320,11 @@ impl Pass {
 
     fn invalidate(&self, headers: &HeaderMap) {
         let target = self.question.uri.path_and_query().map_or("/", |target| target.as_str());
-        self.cache.purge(&self.question.host, target, false);
+        self.cache.forget(&self.question.host, target, false);
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             let place = headers.get(name).and_then(|place| place.to_str().ok());
             if let Some(target) = place.and_then(|place| self.own_target(place)) {
-                self.cache.purge(&self.question.host, &target, false);
+                self.cache.forget(&self.question.host, &target, false);
             }
         }
     }

@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode, header};
 use httparse::Header;
 
 use super::{
-    Cache,
+    Cache, Outcome,
     entry::{Entry, State},
     policy::{Action, Policy},
     question::{self, Cookies},
@@ -148,6 +148,11 @@ impl Ready {
     /// The status that is answered.
     pub(crate) fn status(&self) -> StatusCode {
         self.entry.status
+    }
+
+    /// Counts this answer among those of its pattern.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.entry.group.count(Outcome::Hit, bytes);
     }
 
     /// The bytes that follow the head.

@@ -9,6 +9,7 @@ mod content;
 mod control;
 mod date;
 mod entry;
+mod fare;
 mod fetch;
 mod fill;
 mod flight;
@@ -35,10 +36,11 @@ use http::Uri;
 use throng_core::Clock;
 
 pub(crate) use self::key::Key;
-use self::{store::Store, tags::Tags, terms::Terms};
+use self::{fare::Fares, store::Store, tags::Tags, terms::Terms};
 
 pub use self::{
     content::{Broken, Reader},
+    fare::{Fared, Purged},
     fetch::{Answered, Fetch, Pass},
     fill::Filling,
     flight::{Wait, Woken},
@@ -49,6 +51,7 @@ pub use self::{
 };
 pub(crate) use self::{
     entry::strip_hop,
+    fare::Group,
     glance::{Glance, Memo},
 };
 
@@ -64,6 +67,7 @@ struct Inner {
     clock: Clock,
     store: Store,
     tags: Tags,
+    fares: Fares,
     is_read_only: AtomicBool,
 }
 
@@ -76,6 +80,7 @@ impl Cache {
             clock,
             store: Store::new(max_bytes),
             tags: Tags::default(),
+            fares: Fares::default(),
             is_read_only: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -96,6 +101,12 @@ impl Cache {
     /// purge makes them stale instead. Answers on their way are not stored. Returns how many
     /// variants there were.
     pub fn purge(&self, host: &str, target: &str, is_soft: bool) -> usize {
+        self.note_purge("address", format!("{host}{target}"), is_soft);
+        self.forget(host, target, is_soft)
+    }
+
+    /// The same without a word in the log of purges.
+    fn forget(&self, host: &str, target: &str, is_soft: bool) -> usize {
         let Ok(uri) = target.parse::<Uri>() else { return 0 };
         let purged = self.inner.store.with_existing(&Key::new(host, &uri), |slot| {
             let variants = slot.variants.len();
@@ -114,17 +125,20 @@ impl Cache {
     /// Forgets everything whose answer named `tag` in Surrogate-Key or Cache-Tag; a soft purge makes
     /// it stale instead. Costs the same however much that is, and counts from the next lookup on.
     pub fn purge_tag(&self, tag: &str, is_soft: bool) {
+        self.note_purge("tag", tag.to_owned(), is_soft);
         self.inner.tags.purge(tag, is_soft, self.inner.clock.elapsed());
     }
 
     /// Forgets every address (`host/path?query`) that `pattern` matches, where `*` stands for
     /// anything; a soft ban makes them stale instead.
     pub fn ban(&self, pattern: &str, is_soft: bool) {
+        self.note_purge("pattern", pattern.to_owned(), is_soft);
         self.inner.tags.ban(pattern, is_soft, self.inner.clock.elapsed());
     }
 
     /// Forgets everything; a soft purge makes it stale instead.
     pub fn purge_all(&self, is_soft: bool) {
+        self.note_purge("all", String::new(), is_soft);
         self.inner.tags.purge_all(is_soft, self.inner.clock.elapsed());
     }
 
@@ -138,6 +152,28 @@ impl Cache {
     #[must_use]
     pub fn addresses(&self) -> usize {
         self.inner.store.len()
+    }
+
+    /// How requests fared by the first part of their path, those with most requests first.
+    #[must_use]
+    pub fn fared(&self) -> Vec<Fared> {
+        self.inner.fares.fared()
+    }
+
+    /// The last 256 purges, newest first; not those by which an unsafe request takes its own address.
+    #[must_use]
+    pub fn purged(&self) -> Vec<Purged> {
+        self.inner.fares.purged()
+    }
+
+    /// The group in which requests for `path` are counted.
+    pub(crate) fn group(&self, path: &str) -> Arc<Group> {
+        self.inner.fares.group(path)
+    }
+
+    fn note_purge(&self, kind: &'static str, what: String, is_soft: bool) {
+        let time_ms = self.inner.clock.now_ms();
+        self.inner.fares.note(Purged { time_ms, kind, what, is_soft });
     }
 
     /// The addresses (`host/path?query`) in memory that were answered from here most often, with how

@@ -1,7 +1,9 @@
 //! The edge itself: takes requests, asks the cache, asks the back ends.
 
 mod answer;
+mod csv;
 mod fetch;
+mod figures;
 mod fleet;
 mod head;
 mod listen;
@@ -131,8 +133,7 @@ impl Edge {
         let id = head::request_id(&request, is_trusted).unwrap_or_else(|| self.draw_id());
         let visitor = crate::peer::visitor(request.headers(), peer, &inner.config.trusted_peers);
         request.extensions_mut().insert(Client(visitor));
-        let is_logged = inner.log.is_some();
-        let mut visit = Visit::begin(&request, (visitor, &id), &inner.clock, is_logged);
+        let mut visit = Visit::begin(&request, (visitor, &id), self);
         let came = answer::Came { peer, is_trusted, scheme, id: &id };
         let admitted = inner.clients.enter(visitor, inner.clock.elapsed());
         let mut response = match &admitted {

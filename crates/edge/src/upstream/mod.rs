@@ -1,5 +1,6 @@
 //! A back end: a server somewhere, or a service in this process.
 
+mod counts;
 mod pool;
 mod service;
 
@@ -14,7 +15,7 @@ use throng_core::Clock;
 use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
-use self::{pool::Pool, service::Local};
+use self::{counts::Counts, pool::Pool, service::Local};
 use crate::{
     Body, Config, Error, ServerStatus,
     balance::Standing,
@@ -76,6 +77,7 @@ pub(crate) struct Server {
     pub(crate) name: String,
     kind: Kind,
     pub(crate) standing: Standing,
+    pub(crate) counts: Counts,
     /// Counts how often checks took it out, so that requests that wait for it notice.
     went_down: watch::Sender<u64>,
     freed: Arc<Notify>,
@@ -119,7 +121,8 @@ impl Server {
         let Upstream { name, kind } = upstream;
         let went_down = watch::Sender::new(0);
         let standing = Standing::new(&name);
-        Arc::new(Self { name, kind, standing, went_down, freed, clock })
+        let counts = Counts::default();
+        Arc::new(Self { name, kind, standing, counts, went_down, freed, clock })
     }
 
     /// Takes one of the places at this server; the lease gives it back.
@@ -131,6 +134,21 @@ impl Server {
     /// Sends `request` and waits for the head of the answer. A request that may be sent again gives
     /// up on a server whose checks begin to fail.
     pub(crate) async fn send(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        lease: Lease,
+        how: (&Config, &Tasks, bool),
+    ) -> Result<Response<Body>, Failure> {
+        self.counts.asked();
+        let answer = self.exchange(request, lease, how).await;
+        match &answer {
+            Ok(answer) => self.counts.answered(answer.status()),
+            Err(failure) => self.counts.failed(failure.cause),
+        }
+        answer
+    }
+
+    async fn exchange(
         self: &Arc<Self>,
         request: Request<Body>,
         mut lease: Lease,
@@ -199,6 +217,7 @@ impl Server {
     pub(crate) fn checked(&self, config: &Config, is_passed: bool) -> bool {
         let now = self.clock.elapsed();
         let has_changed = self.standing.checked(&config.health, now, is_passed);
+        self.counts.checked(is_passed, has_changed, now);
         if has_changed && !is_passed {
             self.went_down.send_modify(|times| *times += 1);
             self.rest();

@@ -257,6 +257,14 @@ pub const KEYS: &[Key] = &[
                 site itself needs none.",
     },
     Key {
+        name: "edge.figures",
+        kind: Kind::Text,
+        default: "",
+        about: "An address such as `127.0.0.1:9100` where figures are told: `/metrics` for Prometheus, \
+                `/stats;csv` as HAProxy writes them, `/top`, `/patterns` and `/purges`. Whoever can \
+                connect may read them. Unset, there are none.",
+    },
+    Key {
         name: "edge.access_log",
         kind: Kind::Flag,
         default: "false",

@@ -118,6 +118,8 @@ pub struct Edge {
     pub trust: Vec<String>,
     /// What a purge over HTTP must show; `None`: there are none.
     pub purge_token: Option<Secret>,
+    /// Where figures are told; empty: nowhere.
+    pub figures: String,
     /// Whether each request writes a line to standard output.
     pub access_log: bool,
 }
@@ -272,6 +274,7 @@ impl Config {
                 purge_token: Some(ask.text("edge.purge_token"))
                     .filter(|token| !token.is_empty())
                     .map(Secret::new),
+                figures: ask.text("edge.figures"),
                 access_log: ask.flag("edge.access_log"),
             },
             session: Session {

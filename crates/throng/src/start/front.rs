@@ -57,7 +57,7 @@ impl Front {
 mod before {
     use std::{
         convert::Infallible,
-        net::{Ipv4Addr, SocketAddr, TcpListener},
+        net::{AddrParseError, Ipv4Addr, SocketAddr, TcpListener},
         sync::{Arc, Mutex, PoisonError},
         time::Duration,
     };
@@ -80,6 +80,7 @@ mod before {
         edge: throng_edge::Edge,
         door: Arc<Door>,
         log: Arc<Mutex<Option<LogWriter>>>,
+        figures: Option<SocketAddr>,
     }
 
     impl Edge {
@@ -100,7 +101,14 @@ mod before {
                 log = Some(writer);
             }
             door.site().0.pages.are_in(edge.cache());
-            Ok(Self { edge, door: Arc::clone(door), log: Arc::new(Mutex::new(log)) })
+            let figures = match config.edge.figures.as_str() {
+                "" => None,
+                listen => {
+                    Some(listen.parse().map_err(|error| of_room("edge.figures", Address(error)))?)
+                }
+            };
+            let (door, log) = (Arc::clone(door), Arc::new(Mutex::new(log)));
+            Ok(Self { edge, door, log, figures })
         }
 
         pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
@@ -115,8 +123,13 @@ mod before {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let writer = self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
             let written = writer.map(|lines| tokio::spawn(lines.run(tokio::io::stdout())));
-            let Self { edge, .. } = self;
-            let served = edge.serve(listener, shutdown, drain).await;
+            let Self { edge, figures, .. } = self;
+            let told = async {
+                if let Some(listen) = figures {
+                    edge.serve_figures(listen, shutdown.clone()).await;
+                }
+            };
+            let (served, ()) = tokio::join!(edge.serve(listener, shutdown.clone(), drain), told);
             drop(edge);
             if let Some(written) = written {
                 // Its end needs every clone of the edge to be gone; what is written by then counts.
@@ -125,6 +138,10 @@ mod before {
             served.map_err(Error::internal)
         }
     }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("an address and a port are wanted, such as `127.0.0.1:9100`: {0}")]
+    struct Address(AddrParseError);
 
     /// A request as the door wants it: with its visitor and its id.
     fn inward(request: Request<throng_edge::Body>) -> Request<Body> {

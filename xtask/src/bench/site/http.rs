@@ -11,35 +11,40 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// One visitor: a connection and its cookies.
-pub(super) struct Client {
+pub(in crate::bench) struct Client {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
     cookies: BTreeMap<String, String>,
 }
 
 /// What came back.
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(in crate::bench) struct Answer {
+    pub(in crate::bench) status: u16,
     /// Where a redirect leads.
-    pub(super) location: Option<String>,
-    pub(super) body: Vec<u8>,
+    pub(in crate::bench) location: Option<String>,
+    pub(in crate::bench) body: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(port: u16) -> Self {
+    pub(in crate::bench) fn new(port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { address, connection: None, cookies: BTreeMap::new() }
     }
 
-    pub(super) fn get(&mut self, path: &str) -> Result<Answer> {
+    pub(in crate::bench) fn get(&mut self, path: &str) -> Result<Answer> {
         self.send("GET", path, None).with_context(|| format!("GET {path}"))
     }
 
     /// Posts a form.
-    pub(super) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Result<Answer> {
+    pub(in crate::bench) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Result<Answer> {
         let fields: Vec<String> =
             fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         self.send("POST", path, Some(&fields.join("&"))).with_context(|| format!("POST {path}"))
+    }
+
+    /// The value of a cookie.
+    pub(in crate::bench) fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies.get(name).map(String::as_str)
     }
 
     fn send(&mut self, method: &str, path: &str, form: Option<&str>) -> Result<Answer> {
@@ -139,7 +144,7 @@ impl Client {
 
 impl Answer {
     /// The page, or an error with its beginning when the status is not `wanted`.
-    pub(super) fn expect(self, wanted: u16) -> Result<Self> {
+    pub(in crate::bench) fn expect(self, wanted: u16) -> Result<Self> {
         if self.status == wanted {
             return Ok(self);
         }
@@ -148,7 +153,7 @@ impl Answer {
         bail!("status {} where {wanted} was expected: {start}", self.status)
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::bench) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }

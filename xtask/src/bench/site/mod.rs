@@ -6,10 +6,10 @@
 //! it. The Django site is in `xtask/peers/django`; it leaves out the posters that boxoffice draws.
 
 mod compare;
-mod http;
+pub(super) mod http;
 mod load;
-mod server;
-mod visit;
+pub(super) mod server;
+pub(super) mod visit;
 
 use std::{
     fs,

@@ -17,14 +17,19 @@ use super::http::Client;
 use crate::shell;
 
 /// A running server; stopped when dropped.
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(in crate::bench) struct Server {
+    pub(in crate::bench) port: u16,
     child: Child,
 }
 
 impl Server {
     /// Starts `command`, its output in `log`, and waits until `path` answers.
-    pub(super) fn start(command: &mut Command, port: u16, path: &str, log: &Path) -> Result<Self> {
+    pub(in crate::bench) fn start(
+        command: &mut Command,
+        port: u16,
+        path: &str,
+        log: &Path,
+    ) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         let child =
@@ -45,7 +50,7 @@ impl Server {
     }
 
     /// CPU time, user and system, of the process and all its living descendants so far.
-    pub(super) fn cpu(&self) -> Duration {
+    pub(in crate::bench) fn cpu(&self) -> Duration {
         let processes = processes();
         let mut ticks = 0;
         let mut family = vec![self.child.id()];
@@ -72,6 +77,12 @@ impl Drop for Server {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// CPU time of this process so far.
+pub(in crate::bench) fn own_cpu() -> Duration {
+    let ticks = processes().get(&std::process::id()).map_or(0, |own| own.ticks);
+    Duration::from_millis(ticks * MS_A_TICK)
 }
 
 struct Process {

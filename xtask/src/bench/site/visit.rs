@@ -82,7 +82,7 @@ fn leads(answer: super::http::Answer, to: &str) -> Result<String> {
 }
 
 /// The token in the page's first form.
-fn token(page: &str) -> Result<String> {
+pub(in crate::bench) fn token(page: &str) -> Result<String> {
     let field = page.split("<input").find(|input| input.contains("csrfmiddlewaretoken"));
     let value = field.and_then(|field| field.split("value=\"").nth(1)?.split('"').next());
     value.map(str::to_owned).context("no form on the page has a token")

@@ -101,6 +101,7 @@ impl Memory {
         let (stats, status) = (edge.stats(), ready.status().as_u16());
         let cache = Outcome::Hit.as_str();
         stats.answered(cache, status, bytes, took);
+        ready.count(bytes);
         if let Some(log) = edge.log() {
             let host = fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
             let host = host.and_then(|host| std::str::from_utf8(host.value).ok());

@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     io,
+    net::SocketAddr,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -19,6 +20,7 @@ pub(super) struct Page {
     pub(super) listen: Option<String>,
     pub(super) access_log: bool,
     pub(super) read_only: bool,
+    pub(super) figures: Option<SocketAddr>,
     cache_mib: Option<Spanned<u64>>,
     balance: Balance,
     trust: Vec<Spanned<String>>,

@@ -8,6 +8,7 @@ mod run;
 mod told;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -108,6 +109,11 @@ pub(super) fn spec(name: &str) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Write the id of the process that serves into it"),
         )
+        .arg(
+            one("figures", "ADDRESS").value_parser(value_parser!(SocketAddr)).help(
+                "Tell figures here: for Prometheus, as HAProxy's CSV, the pages asked for most",
+            ),
+        )
         .arg(super::spec::flag(
             "access-log",
             "Write a line of JSON for each request to standard output",
@@ -174,6 +180,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
     let tls = text_of("tls-listen").or(tls).unwrap_or_else(|| LISTEN_TLS.into());
     let tls = certificates.is_some().then_some(tls);
     let doors = Doors::open(&listen, tls.as_deref(), old.as_mut())?;
+    let figures = page.figures;
     let redirects = page.tls.as_ref().is_some_and(|tls| tls.redirect);
     let run = Run {
         edge,
@@ -183,6 +190,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
         file: path.map(Path::to_owned),
         page: (page, text),
         pid_file: matches.get_one::<PathBuf>("pid-file").cloned(),
+        figures: matches.get_one::<SocketAddr>("figures").copied().or(figures),
         writer,
         old,
     };

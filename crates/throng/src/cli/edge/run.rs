@@ -1,6 +1,6 @@
 //! An edge at work: until it is told to stop, or another process takes over.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use throng_core::Shutdown;
 use throng_edge::{Certificates, Edge, LogWriter};
@@ -24,14 +24,15 @@ pub(super) struct Run {
     pub(super) file: Option<PathBuf>,
     pub(super) page: (Page, String),
     pub(super) pid_file: Option<PathBuf>,
+    pub(super) figures: Option<SocketAddr>,
     pub(super) writer: Option<LogWriter>,
     pub(super) old: Option<Old>,
 }
 
 impl Run {
     pub(super) async fn serve(self) -> Result<(), Failure> {
-        let Self { edge, doors, certificates, sends_to_https, file, page, pid_file, writer, old } =
-            self;
+        let Self { edge, doors, certificates, sends_to_https, file, page, pid_file, .. } = self;
+        let Self { figures, writer, old, .. } = self;
         let listeners = doors.listeners(certificates.as_ref(), sends_to_https);
         let listeners = listeners.map_err(system("listen"))?;
         let successor = Successor::new().map_err(system("find this program"))?;
@@ -48,12 +49,20 @@ impl Run {
         let written = writer.map(|lines| tokio::spawn(lines.run(tokio::io::stdout())));
         let mut follow = Follow::new(file, page, certificates, hang_up);
         let (trigger, shutdown) = Shutdown::pair();
+        let figures = async {
+            match figures {
+                Some(listen) => edge.serve_figures(listen, shutdown.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
         let served = {
-            let mut served = std::pin::pin!(edge.serve_on(listeners, shutdown, GRACE));
+            let mut figures = std::pin::pin!(figures);
+            let mut served = std::pin::pin!(edge.serve_on(listeners, shutdown.clone(), GRACE));
             let _pid_file = tell(pid_file, old).map_err(system("say that it serves"))?;
             tokio::select! {
                 served = &mut served => served,
                 () = follow.run(&edge) => Ok(()),
+                () = figures.as_mut() => Ok(()),
                 () = signals.end(&successor, &doors) => {
                     trigger.request();
                     // Whoever takes over has the sockets by now; nobody else waits on them.
