@@ -1,5 +1,7 @@
 //! What the edge is told, and its bounds.
 
+use std::path::PathBuf;
+
 use throng_core::Secret;
 
 use crate::{Balance, cache::Policy, peer::Network};
@@ -11,6 +13,11 @@ pub struct Config {
     pub policy: Policy,
     /// How much the cache holds in memory, in bytes. Defaults to 256 MiB.
     pub cache_bytes: u64,
+    /// A folder for a second store below the one in memory, which is found again after a restart. Pages
+    /// that are fresh for less than five seconds are not written. Defaults to none.
+    pub disk_folder: Option<PathBuf>,
+    /// How much that store holds, in bytes; what was written first leaves first. Defaults to 1 GiB.
+    pub disk_bytes: u64,
     /// Peers whose Forwarded, X-Forwarded-* and X-Request-Id count. Defaults to none.
     pub trusted_peers: Vec<Network>,
     /// Whether every connection begins with a PROXY protocol header, version 1 or 2, as a balancer
@@ -101,6 +108,8 @@ impl Default for Config {
         Self {
             policy: Policy::talks(),
             cache_bytes: 256 << 20,
+            disk_folder: None,
+            disk_bytes: 1 << 30,
             trusted_peers: Vec::new(),
             proxy_protocol: false,
             purge_token: None,

@@ -47,6 +47,14 @@ pub enum Error {
     /// There is nothing to speak TLS with.
     #[error("TLS needs at least one certificate and its key")]
     NoCertificate,
+    /// The folder of the store on disk cannot be used.
+    #[error("cannot keep pages in `{}`: {source}; name a folder that can be written, or none", .folder.display())]
+    Disk {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The listener failed.
     #[error("cannot accept connections")]
     Accept(#[source] std::io::Error),
@@ -66,7 +74,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Accept(_) => Kind::Retry,
+            Self::Accept(_) | Self::Disk { .. } => Kind::Retry,
             Self::Upstream { .. }
             | Self::NoUpstream
             | Self::SameUpstream { .. }

@@ -69,12 +69,14 @@
 //! | store | needs | survives a restart | shared between processes | cannot promise |
 //! |---|---|---|---|---|
 //! | memory | nothing | no | no | to keep a page for as long as it is fresh: what is not used leaves first |
+//! | disk, below memory ([`Config::disk_folder`]) | a folder | yes | no | the last moments before a crash; pages that are fresh for less than five seconds |
 
 mod balance;
 mod body;
 pub mod cache;
 mod client;
 mod config;
+mod disk;
 mod error;
 mod limit;
 mod log;
@@ -90,6 +92,7 @@ pub use balance::{Balance, Status};
 pub use body::{Body, BoxError};
 pub use cache::{Cache, Policy};
 pub use config::{ClientLimits, Config, Health};
+pub use disk::DiskStatus;
 pub use error::{Error, Kind, Result};
 pub use log::{AccessLog, LogWriter};
 pub use peer::{Client, Network, NetworkError};

@@ -40,6 +40,8 @@ pub(super) struct Entry {
     selection: Selection,
     /// When its head came, on the clock that never steps back.
     stored_at: Duration,
+    /// The same on the wall, in milliseconds since 1970.
+    pub(super) stored_unix_ms: i64,
     /// See [`Tags`]: purges after this number count.
     number: u64,
     tags: Vec<Arc<Tag>>,
@@ -101,6 +103,7 @@ impl Entry {
             group,
             terms: origin.terms,
             stored_at: origin.stored_at,
+            stored_unix_ms: origin.stored_unix_ms,
             number: origin.number,
             tags,
             checked_bans: AtomicU64::new(0),
@@ -123,6 +126,21 @@ impl Entry {
             }
         }
         headers
+    }
+
+    /// The head with what was meant for this cache alone.
+    pub(super) fn all_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.extend(self.hidden.clone());
+        headers
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn tags(&self) -> &[Arc<Tag>] {
+        &self.tags
     }
 
     /// What requests that this answers have for each field that it varies on.

@@ -22,15 +22,15 @@ use super::{
 #[derive(Debug)]
 #[must_use = "others wait for this fetch"]
 pub struct Fetch {
-    cache: Cache,
-    question: Arc<Question>,
+    pub(super) cache: Cache,
+    pub(super) question: Arc<Question>,
     /// What is stored and may not be used as it is.
-    stale: Option<Arc<Entry>>,
-    flight: Option<Arc<Flight>>,
+    pub(super) stale: Option<Arc<Entry>>,
+    pub(super) flight: Option<Arc<Flight>>,
     note: Note,
     /// See `tags.rs`: purges after this number count.
     number: u64,
-    asked: Duration,
+    pub(super) asked: Duration,
 }
 
 /// What to do with the head that the origin sent.
@@ -167,7 +167,7 @@ impl Fetch {
         serve(&entry, &self.question, times.answered, (Outcome::Validated, note))
     }
 
-    fn entry(
+    pub(super) fn entry(
         &self,
         terms: Terms,
         (status, headers): (StatusCode, HeaderMap),
@@ -190,7 +190,7 @@ impl Fetch {
         self.flight.as_ref().is_none_or(|flight| !flight.is_revoked())
     }
 
-    fn keep(&self, entry: &Arc<Entry>) {
+    pub(super) fn keep(&self, entry: &Arc<Entry>) {
         let inner = &self.cache.inner;
         inner.store.with(&self.question.key, |slot| {
             // Under the slot's lock: a purge has either revoked the flight, or finds the entry.

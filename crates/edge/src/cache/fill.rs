@@ -49,6 +49,9 @@ impl Filling {
         if has_all {
             self.entry.content.finish();
             self.is_done = true;
+            if self.is_kept {
+                self.cache.shelve(&self.entry);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod policy;
 mod question;
 mod range;
 mod serve;
+mod shelf;
 mod store;
 mod structured;
 mod tags;
@@ -28,12 +29,13 @@ mod terms;
 mod vary;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
 use http::Uri;
 use throng_core::Clock;
+use tokio::sync::mpsc;
 
 pub(crate) use self::key::Key;
 use self::{fare::Fares, store::Store, tags::Tags, terms::Terms};
@@ -53,6 +55,8 @@ pub(crate) use self::{
     entry::strip_hop,
     fare::Group,
     glance::{Glance, Memo},
+    policy::matches,
+    shelf::{Job, Kept, Mark, Purge},
 };
 
 /// Stored answers and the rules by which they are used. Clones share one store.
@@ -68,6 +72,9 @@ struct Inner {
     store: Store,
     tags: Tags,
     fares: Fares,
+    /// Hears of whole pages and purges, where there is a slower store.
+    shelf: OnceLock<mpsc::Sender<Job>>,
+    shelf_overrun: AtomicBool,
     is_read_only: AtomicBool,
 }
 
@@ -81,6 +88,8 @@ impl Cache {
             store: Store::new(max_bytes),
             tags: Tags::default(),
             fares: Fares::default(),
+            shelf: OnceLock::new(),
+            shelf_overrun: AtomicBool::new(false),
             is_read_only: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -108,7 +117,9 @@ impl Cache {
     /// The same without a word in the log of purges.
     fn forget(&self, host: &str, target: &str, is_soft: bool) -> usize {
         let Ok(uri) = target.parse::<Uri>() else { return 0 };
-        let purged = self.inner.store.with_existing(&Key::new(host, &uri), |slot| {
+        let key = Key::new(host, &uri);
+        self.shelve_purge(Purge::Address(key.as_str().to_owned()));
+        let purged = self.inner.store.with_existing(&key, |slot| {
             let variants = slot.variants.len();
             match is_soft {
                 true => {
@@ -126,6 +137,7 @@ impl Cache {
     /// it stale instead. Costs the same however much that is, and counts from the next lookup on.
     pub fn purge_tag(&self, tag: &str, is_soft: bool) {
         self.note_purge("tag", tag.to_owned(), is_soft);
+        self.shelve_purge(Purge::Tag(tag.to_owned()));
         self.inner.tags.purge(tag, is_soft, self.inner.clock.elapsed());
     }
 
@@ -133,12 +145,14 @@ impl Cache {
     /// anything; a soft ban makes them stale instead.
     pub fn ban(&self, pattern: &str, is_soft: bool) {
         self.note_purge("pattern", pattern.to_owned(), is_soft);
+        self.shelve_purge(Purge::Pattern(pattern.to_owned()));
         self.inner.tags.ban(pattern, is_soft, self.inner.clock.elapsed());
     }
 
     /// Forgets everything; a soft purge makes it stale instead.
     pub fn purge_all(&self, is_soft: bool) {
         self.note_purge("all", String::new(), is_soft);
+        self.shelve_purge(Purge::All);
         self.inner.tags.purge_all(is_soft, self.inner.clock.elapsed());
     }
 

@@ -49,6 +49,13 @@ impl Edge {
         extensions: Extensions,
         tell: impl FnOnce(Result<Response<Body>, Refusal>),
     ) -> Option<(Body, Filling)> {
+        if let Some(disk) = self.inner.disk.as_ref().filter(|_| fetch.is_cold())
+            && let Some(kept) = disk.find(fetch.question()).await
+            && let Some(served) = fetch.restored(kept)
+        {
+            tell(Ok(answer(served)));
+            return None;
+        }
         let outgoing = Outgoing::new(fetch.question(), fetch.headers(), Body::empty(), extensions);
         let response = match self.send(outgoing).await {
             Ok(response) => response,

@@ -81,9 +81,21 @@ impl Edge {
             visitors.finish(&self.inner.clock, grace).await;
             accepted.into_iter().collect::<Result<()>>()
         };
-        let (accepted, ()) = tokio::join!(accepts, checks);
-        self.inner.fleet.rest();
-        self.inner.tasks.finish(&self.inner.clock, grace).await;
+        // What is under way may still purge, which is to be written down.
+        let (last_word, over) = Shutdown::pair();
+        let writes = async {
+            if let Some(disk) = &self.inner.disk {
+                disk.run(over).await;
+            }
+        };
+        let work = async {
+            let (accepted, ()) = tokio::join!(accepts, checks);
+            self.inner.fleet.rest();
+            self.inner.tasks.finish(&self.inner.clock, grace).await;
+            last_word.request();
+            accepted
+        };
+        let (accepted, ()) = tokio::join!(work, writes);
         accepted
     }
 

@@ -17,6 +17,7 @@ mod tunnel;
 
 use std::{
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -34,6 +35,7 @@ use crate::{
     AccessLog, Body, Cache, Client, Config, Error, Result, Upstream,
     balance::{Budget, Status},
     client::Clients,
+    disk::{Disk, DiskStatus},
     log::Visit,
     stats::Stats,
     tasks::Tasks,
@@ -61,6 +63,7 @@ struct Inner {
     drawn: AtomicU64,
     stats: Stats,
     log: Option<AccessLog>,
+    disk: Option<Disk>,
 }
 
 /// How one back end is doing.
@@ -94,8 +97,14 @@ impl Edge {
             let (setting, value) = ("max_head_bytes", config.max_head_bytes.to_string());
             return Err(Error::Setting { setting, value, reason: "it must be 8192 or more" });
         }
+        let cache = Cache::new(config.policy.clone(), clock.clone(), config.cache_bytes);
+        let open = |folder: &PathBuf| {
+            let disk = Disk::open(folder, config.disk_bytes, (&cache, clock));
+            disk.map_err(|source| Error::Disk { folder: folder.clone(), source })
+        };
         let inner = Inner {
-            cache: Cache::new(config.policy.clone(), clock.clone(), config.cache_bytes),
+            disk: config.disk_folder.as_ref().map(open).transpose()?,
+            cache,
             fleet: Fleet::new(upstreams, clock)?,
             clients: Clients::new(config.client),
             config,
@@ -155,6 +164,12 @@ impl Edge {
         }
     }
 
+    /// How its store on disk is doing, where it has one.
+    #[must_use]
+    pub fn disk(&self) -> Option<DiskStatus> {
+        self.inner.disk.as_ref().map(Disk::status)
+    }
+
     /// Its page cache, for purges from within the program.
     #[must_use]
     pub fn cache(&self) -> &Cache {
@@ -170,7 +185,11 @@ impl Edge {
     /// Its figures in the text format of Prometheus.
     #[must_use]
     pub fn prometheus(&self) -> String {
-        self.inner.stats.prometheus(&self.inner.cache, &self.servers())
+        let mut text = self.inner.stats.prometheus(&self.inner.cache, &self.servers());
+        if let Some(disk) = self.disk() {
+            disk.prometheus(&mut text);
+        }
+        text
     }
 
     pub(crate) fn stats(&self) -> &Stats {

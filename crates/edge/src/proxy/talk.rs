@@ -112,10 +112,11 @@ impl Talk {
         let io = TokioIo::new(Quick::new(stream, &self.edge, who, &turn));
         let mut builder = http1::Builder::new();
         // Heads that do not come are watched for below hyper, which sees only some of them.
-        builder
-            .max_buf_size(config.max_head_bytes)
-            .max_header_size(config.max_head_bytes)
-            .max_headers(config.max_fields);
+        builder.max_buf_size(config.max_head_bytes).max_header_size(config.max_head_bytes);
+        // Its own limit is in place already, and costs less.
+        if config.max_fields != HYPERS_MOST_FIELDS {
+            builder.max_headers(config.max_fields);
+        }
         let (talk, own_turn) = (Arc::clone(&self), turn.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (talk, turn) = (Arc::clone(&talk), own_turn.clone());
@@ -232,6 +233,7 @@ impl Edge {
 
 /// How HTTP/2 begins; a method of HTTP/1.1 it is not.
 const PREFACE: &[u8; 4] = b"PRI ";
+const HYPERS_MOST_FIELDS: usize = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a connection at rest is listened to when the edge is being stopped.
 const LAST_REST: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use throng_edge::cache::{Answered, Outcome, Policy, Step, Woken};
+use throng_edge::cache::{Action, Answered, Fetch, Outcome, Policy, Rule, Step, Woken};
 
 use crate::site::{Site, message, page, read};
 
@@ -36,6 +36,45 @@ async fn ten_thousand_waiters_cost_one_origin_request_for_each_expiry() {
         assert_eq!((asked.load(Ordering::Relaxed), collapsed), (expiry, 9_999));
         site.wait(60_000);
     }
+}
+
+#[tokio::test]
+async fn a_page_kept_for_a_second_costs_one_request_a_second_and_nobody_waits_for_it() {
+    let mut policy = Policy::talks();
+    policy.rules = vec![Rule { pattern: "/live/*".into(), action: Action::Keep { ttl_ms: 1_000 } }];
+    let site = Site::new(policy);
+    let question = site.question("GET", "/live/1", &[]);
+    let (mut asked, mut waited, mut served) = (0, 0, 0);
+    let mut flying = None;
+    // Twenty thousand requests a second, for ten seconds, and an origin that takes 200 ms.
+    for ms in 0..10_000 {
+        if let Some((fetch, _)) = flying.take_if(|(_, due)| *due == ms) {
+            let fetch: Fetch = fetch;
+            let (status, headers, body) = message(page(&[]).unwrap());
+            let Answered::Fill(_, mut filling) = fetch.answered(status, headers) else {
+                panic!("it is stored")
+            };
+            filling.push(body);
+            filling.finish();
+        }
+        for _ in 0..20 {
+            match site.cache.ask(&question, false) {
+                Step::Serve(_) => served += 1,
+                Step::Fetch(fetch) | Step::Refresh(_, fetch) => {
+                    asked += 1;
+                    flying = Some((fetch, ms + 200));
+                }
+                Step::Wait(_) => {
+                    assert!(ms < 200, "only those who came before there was a page wait");
+                    waited += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        site.wait(1);
+    }
+    assert_eq!(asked + waited + served, 200_000);
+    assert!((2..=10).contains(&asked), "{asked} requests in ten seconds");
 }
 
 async fn visit(

@@ -4,6 +4,7 @@
 mod attack;
 mod cache;
 mod chaos;
+mod disk;
 mod freshness;
 mod herd;
 mod http2;

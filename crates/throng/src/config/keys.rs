@@ -236,6 +236,13 @@ pub const KEYS: &[Key] = &[
         about: "What the page cache may hold in memory, in MiB.",
     },
     Key {
+        name: "edge.disk_mib",
+        kind: Kind::Count { min: 0, max: 16_777_216 },
+        default: "0",
+        about: "What the page cache may hold on disk below that, in MiB, in `pages` in the data folder, \
+                where the next process finds it. 0 keeps nothing on disk.",
+    },
+    Key {
         name: "edge.ttl_ms",
         kind: Kind::Count { min: 1, max: 86_400_000 },
         default: "60000",

@@ -112,6 +112,8 @@ pub struct Edge {
     pub is_enabled: bool,
     /// What it may hold in memory, in MiB.
     pub cache_mib: u64,
+    /// What it may hold on disk, in MiB; 0: nothing.
+    pub disk_mib: u64,
     /// How long a page that says nothing about it is kept.
     pub ttl: Duration,
     /// Networks of proxies that are believed.
@@ -269,6 +271,7 @@ impl Config {
             edge: Edge {
                 is_enabled: ask.flag("edge.enabled"),
                 cache_mib: ask.count("edge.cache_mib"),
+                disk_mib: ask.count("edge.disk_mib"),
                 ttl: ask.time_ms("edge.ttl_ms"),
                 trust: ask.list("edge.trust"),
                 purge_token: Some(ask.text("edge.purge_token"))

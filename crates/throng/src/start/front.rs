@@ -167,6 +167,8 @@ mod before {
         Ok(throng_edge::Config {
             policy,
             cache_bytes: config.edge.cache_mib << 20,
+            disk_folder: (config.edge.disk_mib > 0).then(|| config.data.join("pages")),
+            disk_bytes: config.edge.disk_mib << 20,
             trusted_peers: trust.map_err(|error| of_room("edge.trust", error))?,
             purge_token: config.edge.purge_token.clone(),
             head_timeout_ms: ms(web.header_timeout),

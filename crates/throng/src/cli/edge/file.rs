@@ -22,6 +22,8 @@ pub(super) struct Page {
     pub(super) read_only: bool,
     pub(super) figures: Option<SocketAddr>,
     cache_mib: Option<Spanned<u64>>,
+    disk_folder: Option<PathBuf>,
+    disk_mib: Option<u64>,
     balance: Balance,
     trust: Vec<Spanned<String>>,
     proxy_protocol: bool,
@@ -255,6 +257,10 @@ impl Page {
         self.policy.apply(&mut config.policy);
         if let Some(mib) = &self.cache_mib {
             config.cache_bytes = mib.get_ref() << 20;
+        }
+        config.disk_folder = self.disk_folder.clone();
+        if let Some(mib) = self.disk_mib {
+            config.disk_bytes = mib << 20;
         }
         if let Some(token) = &self.purge_token {
             config.purge_token = Some(Secret::new(token.clone()));

@@ -110,6 +110,11 @@ pub(super) fn spec(name: &str) -> Command {
                 .help("Write the id of the process that serves into it"),
         )
         .arg(
+            one("disk", "FOLDER")
+                .value_parser(value_parser!(PathBuf))
+                .help("Keep pages here too, so that the next process finds them"),
+        )
+        .arg(
             one("figures", "ADDRESS").value_parser(value_parser!(SocketAddr)).help(
                 "Tell figures here: for Prometheus, as HAProxy's CSV, the pages asked for most",
             ),
@@ -251,6 +256,9 @@ fn settings(page: &Page, matches: &ArgMatches) -> throng_edge::Config {
     settings.trusted_peers.extend(matches.get_many::<Network>("trust").unwrap_or_default());
     if let Some(token) = text("purge-token") {
         settings.purge_token = Some(Secret::new(token));
+    }
+    if let Some(folder) = matches.get_one::<PathBuf>("disk") {
+        settings.disk_folder = Some(folder.clone());
     }
     if let Some(mib) = matches.get_one::<u64>("cache-mib") {
         settings.cache_bytes = mib << 20;
