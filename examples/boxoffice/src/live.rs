@@ -69,6 +69,7 @@ pub fn order_group(order_id: i64) -> String {
 /// When the seats cannot be read; that nobody could be told is only logged.
 pub async fn seats_changed(cx: &Ctx, event_id: i64) -> Result {
     cx.purge(&tags::event(event_id)).await;
+    // From the primary: others sell seats of it as well, and the number that is told last stays.
     if let Some(seats) = seats::of(&cx.db.primary(), event_id).await? {
         let (free, capacity) = (seats.free(), seats.capacity);
         send(cx, &event_group(event_id), &Message::Seats { event_id, free, capacity }).await;

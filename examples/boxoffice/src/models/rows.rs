@@ -23,7 +23,7 @@ pub(super) async fn latest<E: EntityTrait>(
     Ok(Page::cut(rows, limit, |row| Cursor::id(id(row))))
 }
 
-/// The rows whose `id` is one of `ids`, in no order. No ids ask nothing.
+/// The rows whose key `id` is one of `ids`, in no order. No ids ask nothing.
 pub(super) async fn named<E: EntityTrait>(
     db: &impl ConnectionTrait,
     id: E::Column,

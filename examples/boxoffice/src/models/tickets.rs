@@ -3,6 +3,8 @@
 use sea_orm::{QueryOrder, entity::prelude::*};
 use serde::Serialize;
 
+use super::rows;
+
 /// A ticket, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
 #[sea_orm(table_name = "tickets")]
@@ -34,6 +36,14 @@ pub async fn find(db: &impl ConnectionTrait, id: i64) -> Result<Option<Model>, D
 /// The tickets of an order, first place first.
 pub async fn of_order(db: &impl ConnectionTrait, order_id: i64) -> Result<Vec<Model>, DbErr> {
     Entity::find().filter(Column::OrderId.eq(order_id)).order_by_asc(Column::Place).all(db).await
+}
+
+/// The tickets of several orders, in no order.
+pub async fn of_orders(
+    db: &impl ConnectionTrait,
+    order_ids: impl IntoIterator<Item = i64>,
+) -> Result<Vec<Model>, DbErr> {
+    rows::named::<Entity>(db, Column::OrderId, order_ids).await
 }
 
 /// Marks a ticket used; `false` when it was used before. Only one of two scanners gets `true`.

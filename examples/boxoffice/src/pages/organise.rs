@@ -1,5 +1,7 @@
 //! An organiser's own pages.
 
+use std::collections::HashMap;
+
 use maud::Markup;
 use serde::Deserialize;
 use throng::{
@@ -126,12 +128,16 @@ pub(super) async fn orders(
     let after: Option<Cursor> = shown::parse(&asked.after)?;
     let page = sales::of_event(db, id, after.as_ref(), ORDERS).await?;
     let older = page.next.map(|next| format!("/organise/events/{id}/orders?after={next}"));
-    let mut rows = Vec::with_capacity(page.items.len());
-    for order in page.items {
-        let tickets = tickets::of_order(db, order.id).await?;
-        let used = tickets.iter().filter(|ticket| ticket.used_at_ms.is_some()).count();
-        rows.push((order, used));
+    let tickets = tickets::of_orders(db, page.items.iter().map(|order| order.id)).await?;
+    let mut used: HashMap<i64, usize> = HashMap::new();
+    for ticket in tickets.iter().filter(|ticket| ticket.used_at_ms.is_some()) {
+        *used.entry(ticket.order_id).or_default() += 1;
     }
+    let rows = page.items.into_iter().map(|order| {
+        let used = used.get(&order.id).copied().unwrap_or(0);
+        (order, used)
+    });
+    let rows: Vec<_> = rows.collect();
     let seats = seats::of(db, id).await?;
     let body = view::orders(&event, seats.as_ref(), &rows, older.as_deref(), after.is_none());
     Ok(guest.frame()?.page("Who comes", body))

@@ -93,12 +93,13 @@ impl<P: Payment> Desk<P> {
         Ok(hold)
     }
 
-    /// A person's hold, if it is still good.
+    /// A person's hold, if it is still good. Read where his own writes are seen; whoever acts on it
+    /// asks the primary again.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn find_hold(&self, id: i64, user_id: i64) -> Result<Option<Hold>, DbErr> {
-        let hold = holds::find(&self.db.primary(), id).await?;
+        let hold = holds::find(&self.db, id).await?;
         let now_ms = self.clock.now_ms();
         Ok(hold.filter(|hold| hold.user_id == user_id && !hold.is_expired(now_ms)))
     }

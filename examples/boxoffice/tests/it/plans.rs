@@ -136,6 +136,7 @@ async fn no_page_scans_or_sorts_a_table() {
     orders::of_hold(db, 7).await.unwrap();
     holds::of_user(db, 7).await.unwrap();
     tickets::of_order(db, 7).await.unwrap();
+    tickets::of_orders(db, [7, 8]).await.unwrap();
     follows::is_following(db, 7, Target::Person(8)).await.unwrap();
     follows::of_follower(db, 7, 100).await.unwrap();
     counters::of(db, Counted::Comments(7)).await.unwrap();

@@ -312,7 +312,7 @@ async fn run(folder: &Path, words: &[&str]) -> (bool, String) {
     (done.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is_so().await {
         assert!(start.elapsed() < Duration::from_secs(60), "waiting until {what}");
