@@ -65,13 +65,15 @@ impl<P: Payment> Desk<P> {
     /// [`BuyError`] says what became of the seats and the money.
     pub async fn buy(&self, purchase: Purchase<'_>) -> Result<Order, BuyError> {
         let primary = self.db.primary();
-        if let Some(order) = orders::of_hold(&primary, purchase.hold_id).await? {
-            return if order.user_id == purchase.user_id { Ok(order) } else { Err(BuyError::Gone) };
-        }
+        let (hold_id, user_id) = (purchase.hold_id, purchase.user_id);
         let now_ms = self.clock.now_ms();
-        let hold = holds::find(&primary, purchase.hold_id).await?;
-        let is_good = |hold: &Hold| hold.user_id == purchase.user_id && !hold.is_expired(now_ms);
-        let Some(mut hold) = hold.filter(is_good) else { return Err(BuyError::Gone) };
+        // The hold first: what it has become by then is looked for where it is missing, so that of
+        // two clicks none falls in between.
+        let hold = holds::find(&primary, hold_id).await?;
+        let is_good = |hold: &Hold| hold.user_id == user_id && !hold.is_expired(now_ms);
+        let Some(mut hold) = hold.filter(is_good) else {
+            return self.bought(hold_id, user_id).await;
+        };
         let Some(event) = events::find(&primary, hold.event_id).await? else {
             return Err(BuyError::Gone);
         };
@@ -80,8 +82,17 @@ impl<P: Payment> Desk<P> {
             return Err(BuyError::Gone);
         }
         (hold.attendee, hold.email) = check(purchase)?;
-        let receipt = self.pay(&hold, &event, purchase.card).await?;
-        self.finish(&hold, &event, receipt).await
+        match self.pay(&hold, &event, purchase.card).await {
+            Ok(receipt) => self.finish(&hold, &event, receipt).await,
+            Err(BuyError::Gone) => self.bought(hold_id, user_id).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The order that a person's hold has become.
+    async fn bought(&self, hold_id: i64, user_id: i64) -> Result<Order, BuyError> {
+        let order = orders::of_hold(&self.db.primary(), hold_id).await?;
+        order.filter(|order| order.user_id == user_id).ok_or(BuyError::Gone)
     }
 
     /// Charges a hold, unless it is free. A decline gives the seats back.

@@ -96,17 +96,25 @@ async fn expired_holds_are_given_back_by_a_task_too() {
     house.site.finish().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_double_click_buys_once() {
     let house = House::open().await;
     let (event, ana) = (house.sale(5, "10").await, house.user("ana").await);
     let hold = house.desk().hold(want(&event, &ana, 1)).await.unwrap();
-    let (one, two) =
-        tokio::join!(async { house.desk().buy(pay(hold.id, &ana, StandIn::PAYS)).await }, async {
-            house.desk().buy(pay(hold.id, &ana, StandIn::PAYS)).await
-        },);
+    let mut clicks = tokio::task::JoinSet::new();
+    for delay_us in (0..4_000).step_by(250) {
+        let (desk, ana) = (house.desk(), ana.clone());
+        clicks.spawn(async move {
+            // So that some come in the middle of others' purchases.
+            tokio::time::sleep(Duration::from_micros(delay_us)).await;
+            desk.buy(pay(hold.id, &ana, StandIn::PAYS)).await
+        });
+    }
+    let clicks = clicks.join_all().await;
     let again = house.desk().buy(pay(hold.id, &ana, StandIn::PAYS)).await.unwrap();
-    assert_eq!((one.unwrap().id, two.unwrap().id), (again.id, again.id));
+    for click in clicks {
+        assert_eq!(click.unwrap().id, again.id);
+    }
     check_seats(&house, &event, 1, 0).await;
     assert_eq!(tickets::Entity::find().count(&house.cx.db).await.unwrap(), 1);
     assert_eq!(house.site.run_tasks().await, 1);
