@@ -121,6 +121,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mariadbd", "mariadb-server"),
     ("memcached", "memcached"),
     ("nginx", "nginx-light"),
+    ("pebble", "pebble"),
     ("pdftotext", "poppler-utils"),
     ("pgbouncer", "pgbouncer"),
     ("ps", "procps"),

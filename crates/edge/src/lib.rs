@@ -71,6 +71,8 @@
 //! | memory | nothing | no | no | to keep a page for as long as it is fresh: what is not used leaves first |
 //! | disk, below memory ([`Config::disk_folder`]) | a folder | yes | no | the last moments before a crash; pages that are fresh for less than five seconds |
 
+#[cfg(feature = "acme")]
+mod acme;
 mod balance;
 mod body;
 pub mod cache;
@@ -88,6 +90,8 @@ mod tasks;
 mod tls;
 mod upstream;
 
+#[cfg(feature = "acme")]
+pub use acme::Acme;
 pub use balance::{Balance, Status};
 pub use body::{Body, BoxError};
 pub use cache::{Cache, Policy};

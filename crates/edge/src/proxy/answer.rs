@@ -41,6 +41,10 @@ impl Edge {
                 return pages::closing(status, came.id);
             }
         };
+        #[cfg(feature = "acme")]
+        if let Some(answer) = self.challenges().answer(request.uri().path()) {
+            return pages::text(StatusCode::OK, answer);
+        }
         if let Some(AskOverHttps(port)) = request.extensions().get() {
             return pages::over_https(&host, *port, request.uri());
         }

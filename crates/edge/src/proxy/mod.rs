@@ -1,6 +1,8 @@
 //! The edge itself: takes requests, asks the cache, asks the back ends.
 
 mod answer;
+#[cfg(feature = "acme")]
+mod challenge;
 mod csv;
 mod fetch;
 mod figures;
@@ -64,6 +66,8 @@ struct Inner {
     stats: Stats,
     log: Option<AccessLog>,
     disk: Option<Disk>,
+    #[cfg(feature = "acme")]
+    challenges: challenge::Challenges,
 }
 
 /// How one back end is doing.
@@ -117,6 +121,8 @@ impl Edge {
             drawn: AtomicU64::new(0),
             stats: Stats::new(),
             log: None,
+            #[cfg(feature = "acme")]
+            challenges: challenge::Challenges::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -190,6 +196,11 @@ impl Edge {
             disk.prometheus(&mut text);
         }
         text
+    }
+
+    #[cfg(feature = "acme")]
+    pub(crate) fn challenges(&self) -> &challenge::Challenges {
+        &self.inner.challenges
     }
 
     pub(crate) fn stats(&self) -> &Stats {

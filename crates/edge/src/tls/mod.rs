@@ -7,7 +7,7 @@ mod validity;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustls::{
@@ -27,8 +27,17 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Certificates {
     table: Arc<Table>,
-    files: Arc<Mutex<Vec<Read>>>,
+    files: Arc<Mutex<Files>>,
     config: Arc<ServerConfig>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    given: Vec<PemFiles>,
+    /// Those that came by themselves; see [`Certificates::add`].
+    added: Vec<PemFiles>,
+    /// What was in all of them last.
+    read: Vec<[Vec<u8>; 2]>,
 }
 
 /// Where a certificate is.
@@ -47,6 +56,8 @@ pub struct PemFiles {
 pub struct CertificateStatus {
     /// The names that it is for; empty when it is for addresses alone.
     pub names: Vec<String>,
+    /// When it begins, in seconds since 1970.
+    pub begins_s: i64,
     /// When it ends, in seconds since 1970.
     pub ends_s: i64,
 }
@@ -58,22 +69,23 @@ struct Certificate {
     status: CertificateStatus,
 }
 
-/// Files, and what was in them last.
-#[derive(Debug)]
-struct Read {
-    files: PemFiles,
-    text: [Vec<u8>; 2],
-}
-
 impl Certificates {
     /// Reads certificates from files. The first one is for whoever names none of their names.
     ///
     /// # Errors
     /// [`Error::Certificate`] when a file cannot be read, holds nothing of the kind, or the key is
-    /// not the certificate's.
+    /// not the certificate's; [`Error::NoCertificate`] when there are no files.
     pub fn from_files(files: impl IntoIterator<Item = PemFiles>) -> Result<Self> {
-        let (read, certificates) = read_all(files)?;
-        let table = Arc::new(Table::new(certificates));
+        let certificates = Self::to_come()?;
+        match certificates.set_files(files)? {
+            true => Ok(certificates),
+            false => Err(Error::NoCertificate),
+        }
+    }
+
+    /// None yet. Until there is one nobody can agree on TLS.
+    pub fn to_come() -> Result<Self> {
+        let table = Arc::new(Table::default());
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(wrong_tls)?
@@ -81,7 +93,7 @@ impl Certificates {
             .with_cert_resolver(Arc::clone(&table) as _);
         config.alpn_protocols = [ALPN_H2, b"http/1.1".as_slice()].map(<[u8]>::to_vec).to_vec();
         config.ticketer = ring::Ticketer::new().map_err(wrong_tls)?;
-        Ok(Self { table, files: Arc::new(Mutex::new(read)), config: Arc::new(config) })
+        Ok(Self { table, files: Arc::default(), config: Arc::new(config) })
     }
 
     /// Reads the files again, for connections from now on. Whether there was anything new in them.
@@ -90,8 +102,11 @@ impl Certificates {
     /// # Errors
     /// As [`from_files`](Self::from_files); the old certificates stay in force.
     pub fn reload(&self) -> Result<bool> {
-        let files = self.lock().iter().map(|read| read.files.clone()).collect::<Vec<_>>();
-        self.set_files(files)
+        let (given, added) = {
+            let files = self.lock();
+            (files.given.clone(), files.added.clone())
+        };
+        self.set(given, added)
     }
 
     /// Takes other files from now on. Whether that changed anything. It reads the disk.
@@ -99,15 +114,36 @@ impl Certificates {
     /// # Errors
     /// As [`from_files`](Self::from_files); the old certificates stay in force.
     pub fn set_files(&self, files: impl IntoIterator<Item = PemFiles>) -> Result<bool> {
-        let (read, certificates) = read_all(files)?;
-        let mut old = self.lock();
-        let is_same =
-            old.len() == read.len() && old.iter().zip(&read).all(|(old, new)| old.text == new.text);
-        *old = read;
-        if !is_same {
-            self.table.set(certificates);
+        let added = self.lock().added.clone();
+        self.set(files.into_iter().collect(), added)
+    }
+
+    /// Adds a certificate that stays when other files are set. Whether that changed anything. It
+    /// reads the disk.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files); the old certificates stay in force.
+    pub fn add(&self, files: PemFiles) -> Result<bool> {
+        let (given, mut added) = {
+            let files = self.lock();
+            (files.given.clone(), files.added.clone())
+        };
+        if !added.contains(&files) {
+            added.push(files);
         }
-        Ok(!is_same)
+        self.set(given, added)
+    }
+
+    fn set(&self, given: Vec<PemFiles>, added: Vec<PemFiles>) -> Result<bool> {
+        let all = || given.iter().chain(&added);
+        let read = all().map(load).collect::<Result<Vec<_>>>()?;
+        let is_new = self.lock().read != read;
+        if is_new {
+            let certificates = all().zip(&read).map(|(files, text)| parse(files, text));
+            self.table.set(certificates.collect::<Result<_>>()?);
+        }
+        *self.lock() = Files { given, added, read };
+        Ok(is_new)
     }
 
     /// Each certificate, in the order of its files.
@@ -120,9 +156,15 @@ impl Certificates {
         Arc::clone(&self.config)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Read>> {
+    fn lock(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the certificate in `files` says.
+#[cfg(feature = "acme")]
+pub(crate) fn look(files: &PemFiles) -> Result<CertificateStatus> {
+    Ok(parse(files, &load(files)?)?.status)
 }
 
 /// What HTTP/2 is called while a visitor and the edge agree on a protocol.
@@ -132,24 +174,12 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn read_all(files: impl IntoIterator<Item = PemFiles>) -> Result<(Vec<Read>, Vec<Certificate>)> {
-    let mut read = Vec::new();
-    for files in files {
-        let text = [load(&files.chain)?, load(&files.key)?];
-        read.push(Read { files, text });
-    }
-    if read.is_empty() {
-        return Err(Error::NoCertificate);
-    }
-    let certificates = read.iter().map(parse).collect::<Result<_>>()?;
-    Ok((read, certificates))
+fn load(files: &PemFiles) -> Result<[Vec<u8>; 2]> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| wrong(path, error.to_string()));
+    Ok([read(&files.chain)?, read(&files.key)?])
 }
 
-fn load(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| wrong(path, error.to_string()))
-}
-
-fn parse(Read { files, text: [chain, key] }: &Read) -> Result<Certificate> {
+fn parse(files: &PemFiles, [chain, key]: &[Vec<u8>; 2]) -> Result<Certificate> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()
         .map_err(|error| wrong(&files.chain, error.to_string()))?;
@@ -162,7 +192,7 @@ fn parse(Read { files, text: [chain, key] }: &Read) -> Result<Certificate> {
         .valid_dns_names()
         .map(str::to_ascii_lowercase)
         .collect();
-    let ends_s = validity::ends_s(first).ok_or_else(unreadable)?;
+    let [begins_s, ends_s] = validity::validity_s(first).ok_or_else(unreadable)?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| wrong(&files.key, format!("no private key: {error}")))?;
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
@@ -171,7 +201,8 @@ fn parse(Read { files, text: [chain, key] }: &Read) -> Result<Certificate> {
         }
         error => wrong(&files.key, error.to_string()),
     })?;
-    Ok(Certificate { key: Arc::new(key), status: CertificateStatus { names, ends_s } })
+    let status = CertificateStatus { names, begins_s, ends_s };
+    Ok(Certificate { key: Arc::new(key), status })
 }
 
 fn wrong(path: &Path, reason: String) -> Error {

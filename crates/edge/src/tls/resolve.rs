@@ -13,7 +13,7 @@ use rustls::{
 use super::{Certificate, CertificateStatus};
 
 /// Certificates by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
     now: RwLock<Arc<Set>>,
 }
@@ -26,10 +26,6 @@ struct Set {
 }
 
 impl Table {
-    pub(super) fn new(certificates: Vec<Certificate>) -> Self {
-        Self { now: RwLock::new(Arc::new(Set::new(certificates))) }
-    }
-
     pub(super) fn set(&self, certificates: Vec<Certificate>) {
         let set = Arc::new(Set::new(certificates));
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = set;

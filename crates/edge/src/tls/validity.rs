@@ -1,10 +1,10 @@
-//! When a certificate ends. It is all that the edge wants to know of X.509 beyond its names.
+//! When a certificate is valid. It is all that the edge wants to know of X.509 beyond its names.
 
-/// `notAfter` in seconds since 1970; `None` when this is no certificate.
+/// `notBefore` and `notAfter` in seconds since 1970; `None` when this is no certificate.
 ///
 /// Source: RFC 5280 4.1: `Certificate { tbs { [0] version, serial, signature, issuer, validity {
 /// notBefore, notAfter } … } … }`.
-pub(super) fn ends_s(certificate: &[u8]) -> Option<i64> {
+pub(super) fn validity_s(certificate: &[u8]) -> Option<[i64; 2]> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut tbs, _) = element(certificate, SEQUENCE)?;
     if let Some((_, rest)) = element(tbs, VERSION) {
@@ -14,17 +14,24 @@ pub(super) fn ends_s(certificate: &[u8]) -> Option<i64> {
         tbs = element(tbs, tag)?.1;
     }
     let (validity, _) = element(tbs, SEQUENCE)?;
-    let (_, validity) = any(validity)?;
-    let (tag, text, _) = tagged(validity)?;
+    let (begins_s, validity) = time_s(validity)?;
+    let (ends_s, _) = time_s(validity)?;
+    Some([begins_s, ends_s])
+}
+
+/// A moment in seconds since 1970, and what follows it.
+fn time_s(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let (tag, text, rest) = tagged(bytes)?;
     let text = std::str::from_utf8(text).ok()?;
-    match tag {
+    let seconds = match tag {
         UTC_TIME => {
             let years = text.get(..2)?.parse::<i64>().ok()?;
             seconds(if years < 50 { 2000 + years } else { 1900 + years }, text.get(2..)?)
         }
         GENERALIZED_TIME => seconds(text.get(..4)?.parse().ok()?, text.get(4..)?),
         _ => None,
-    }
+    };
+    seconds.map(|seconds| (seconds, rest))
 }
 
 /// A year, and `MMDDhhmmssZ` in it.
@@ -50,10 +57,6 @@ fn seconds(year: i64, rest: &str) -> Option<i64> {
 fn element(bytes: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
     let (tag, content, rest) = tagged(bytes)?;
     (tag == wanted).then_some((content, rest))
-}
-
-fn any(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    tagged(bytes).map(|(_, content, rest)| (content, rest))
 }
 
 fn tagged(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
@@ -94,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_end() {
+    fn what_is_no_certificate_is_never_valid() {
         for bytes in [b"".as_slice(), b"\x30", b"\x30\x82\xff", b"\x30\x02\x30\x00", &[0x30; 99]] {
-            assert_eq!(ends_s(bytes), None);
+            assert_eq!(validity_s(bytes), None);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::wire::{Client, Running, bypass, start};
+use crate::wire::{Client, Running, bypass, free_port, start};
 
 /// Not a test of anything: a process of its own that answers on the port it is told, so that it can
 /// be killed.
@@ -68,8 +68,9 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let process = Self { child, port };
+        let mut process = Self { child, port };
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(process.child.try_wait().unwrap().is_none(), "it cannot listen on {port}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         process
@@ -95,10 +96,6 @@ impl Drop for Process {
     }
 }
 
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
-
 /// Waits for a status, and says how long that took.
 async fn becomes(site: &Running, index: usize, status: Status) -> Duration {
     let since = Instant::now();
@@ -112,7 +109,7 @@ async fn becomes(site: &Running, index: usize, status: Status) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_visitor_notices_what_happens_to_one_of_two_back_ends() {
     let _quiet = crate::wire::QUIET.lock().await;
-    let (first, second) = (free_port().await, free_port().await);
+    let (first, second) = (free_port(), free_port());
     let (mut one, two) = (Process::start(first).await, Process::start(second).await);
     let mut config = bypass();
     config.health.path = Some("/health".into());
@@ -181,7 +178,7 @@ async fn no_visitor_notices_what_happens_to_one_of_two_back_ends() {
 
 #[tokio::test]
 async fn pages_are_served_while_every_back_end_is_dead() {
-    let port = free_port().await;
+    let port = free_port();
     let process = Process::start(port).await;
     let mut config = Config::default();
     config.health.path = Some("/health".into());

@@ -1,6 +1,8 @@
 //! The edge through its public door.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it says")]
 
+#[cfg(feature = "acme")]
+mod acme;
 mod attack;
 mod cache;
 mod chaos;

@@ -20,13 +20,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::wire::{BackEnd, bypass};
 
 /// An issuer that only these tests believe, and a folder for what it issues.
-struct Issuer {
+pub(crate) struct Issuer {
     own: CertifiedIssuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "issuer of tests");
@@ -36,12 +36,12 @@ impl Issuer {
         issuer
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a new certificate for `names` under `file`.
-    fn issue(&self, file: &str, names: &[&str]) -> PemFiles {
+    pub(crate) fn issue(&self, file: &str, names: &[&str]) -> PemFiles {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let params = CertificateParams::new(names).unwrap();

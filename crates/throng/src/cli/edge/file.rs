@@ -35,6 +35,19 @@ pub(super) struct Page {
     policy: Policy,
     rule: Vec<Rule>,
     pub(super) tls: Option<Tls>,
+    pub(super) acme: Option<Acme>,
+}
+
+/// `[acme]`: a certificate that the edge gets by itself. Paths begin at the folder of the file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "the section is refused"))]
+pub(super) struct Acme {
+    names: Spanned<Vec<String>>,
+    contact: Option<String>,
+    folder: PathBuf,
+    directory: Option<String>,
+    root: Option<PathBuf>,
 }
 
 /// `[tls]`: where HTTPS is spoken, and with which certificates.
@@ -220,13 +233,22 @@ impl Page {
             return Err(say(&mib.span(), &"`cache_mib` is 0; it takes 1 or more"));
         }
         if let Some(tls) = &page.tls {
-            if tls.certificate.is_empty() {
+            if tls.certificate.is_empty() && page.acme.is_none() {
                 let end = text.len();
                 return Err(wrong(end..end, NO_CERTIFICATE.into()));
             }
             for certificate in &tls.certificate {
                 let read = Certificates::from_files([certificate.files(path)]);
                 read.map_err(|error| say(&certificate.chain.span(), &error))?;
+            }
+        }
+        if let Some(acme) = &page.acme {
+            let span = acme.names.span();
+            if acme.names.get_ref().is_empty() {
+                return Err(say(&span, &"`names` is empty; it takes the names of the site"));
+            }
+            if cfg!(not(feature = "acme")) {
+                return Err(say(&span, &"this program was built without the feature `acme`"));
             }
         }
         for rule in &page.rule {
@@ -247,6 +269,20 @@ impl Page {
     pub(super) fn certificates(&self, path: &Path) -> Vec<PemFiles> {
         let all = self.tls.iter().flat_map(|tls| &tls.certificate);
         all.map(|certificate| certificate.files(path)).collect()
+    }
+
+    /// The order that the file at `path` asks for.
+    #[cfg(feature = "acme")]
+    pub(super) fn order(&self, path: &Path) -> Option<throng_edge::Acme> {
+        let Acme { names, contact, folder, directory, root } = self.acme.as_ref()?;
+        let beside = |other: &PathBuf| path.parent().unwrap_or(Path::new("")).join(other);
+        let mut acme = throng_edge::Acme::new(names.get_ref().clone(), beside(folder));
+        acme.contact.clone_from(contact);
+        acme.root = root.as_ref().map(beside);
+        if let Some(directory) = directory {
+            acme.directory.clone_from(directory);
+        }
+        Some(acme)
     }
 
     /// Writes what the file says over `config`.

@@ -177,8 +177,16 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
         Some(path) => page.certificates(path),
         None => pairs(matches)?,
     };
-    let certificates =
+    let mut certificates =
         (!files.is_empty()).then(|| Certificates::from_files(files)).transpose().map_err(wrong)?;
+    #[cfg(feature = "acme")]
+    let order = path.and_then(|path| page.order(path));
+    #[cfg(feature = "acme")]
+    if let Some(order) = &order {
+        let to_come = || Certificates::to_come().map_err(wrong);
+        let certificates = certificates.get_or_insert(to_come()?);
+        order.bring(certificates).map_err(wrong)?;
+    }
     let text_of = |name: &str| matches.get_one::<String>(name).cloned();
     let listen = text_of("listen").or(page.listen.clone()).unwrap_or_else(|| LISTEN.into());
     let tls = page.tls.as_ref().map(|tls| tls.listen.clone());
@@ -198,6 +206,8 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
         figures: matches.get_one::<SocketAddr>("figures").copied().or(figures),
         writer,
         old,
+        #[cfg(feature = "acme")]
+        order,
     };
     runtime()?.block_on(run.serve())?;
     Ok(ExitCode::SUCCESS)

@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub(super) figures: Option<SocketAddr>,
     pub(super) writer: Option<LogWriter>,
     pub(super) old: Option<Old>,
+    #[cfg(feature = "acme")]
+    pub(super) order: Option<throng_edge::Acme>,
 }
 
 impl Run {
@@ -47,7 +49,6 @@ impl Run {
             tracing::info!("edge listens on {url}");
         }
         let written = writer.map(|lines| tokio::spawn(lines.run(tokio::io::stdout())));
-        let mut follow = Follow::new(file, page, certificates, hang_up);
         let (trigger, shutdown) = Shutdown::pair();
         let figures = async {
             match figures {
@@ -55,6 +56,11 @@ impl Run {
                 None => std::future::pending().await,
             }
         };
+        #[cfg(feature = "acme")]
+        let certified = keep_certified(&edge, self.order, certificates.clone(), shutdown.clone());
+        #[cfg(not(feature = "acme"))]
+        let certified = std::future::pending::<()>();
+        let mut follow = Follow::new(file, page, certificates, hang_up);
         let served = {
             let mut figures = std::pin::pin!(figures);
             let mut served = std::pin::pin!(edge.serve_on(listeners, shutdown.clone(), GRACE));
@@ -63,6 +69,7 @@ impl Run {
                 served = &mut served => served,
                 () = follow.run(&edge) => Ok(()),
                 () = figures.as_mut() => Ok(()),
+                () = certified => Ok(()),
                 () = signals.end(&successor, &doors) => {
                     trigger.request();
                     // Whoever takes over has the sockets by now; nobody else waits on them.
@@ -76,6 +83,20 @@ impl Run {
             let _ = tokio::time::timeout(GRACE, written).await;
         }
         served.map_err(|error| Failure::Run(Error::internal(error)))
+    }
+}
+
+/// Orders certificates for as long as the edge runs. Never ends before it.
+#[cfg(feature = "acme")]
+async fn keep_certified(
+    edge: &Edge,
+    order: Option<throng_edge::Acme>,
+    certificates: Option<Certificates>,
+    shutdown: Shutdown,
+) {
+    match order.zip(certificates) {
+        Some((order, certificates)) => edge.keep_certified(&order, &certificates, shutdown).await,
+        None => std::future::pending().await,
     }
 }
 
