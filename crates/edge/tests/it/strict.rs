@@ -18,7 +18,7 @@ pub(crate) struct Reading {
 
 pub(crate) type Readings = Arc<Mutex<Vec<Result<Reading, String>>>>;
 
-/// The back end.
+/// The back end. It answers with the target that it was asked for, which may be kept for a minute.
 pub(crate) struct Strict {
     pub(crate) address: String,
     pub(crate) readings: Readings,
@@ -73,10 +73,12 @@ async fn read_strictly(mut stream: TcpStream, readings: Readings) {
                 }
             },
         };
-        let is_whole = reading.body.is_some();
+        let Reading { method, target, body } = reading.clone();
         readings.lock().unwrap().push(Ok(reading));
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        if !is_whole || stream.write_all(answer).await.is_err() {
+        let said = if method == "HEAD" { "" } else { &target };
+        let fields = format!("cache-control: max-age=60\r\ncontent-length: {}", target.len());
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{said}");
+        if body.is_none() || stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
     }
