@@ -41,7 +41,6 @@ pub(super) struct Page {
 /// `[acme]`: a certificate that the edge gets by itself. Paths begin at the folder of the file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "the section is refused"))]
 pub(super) struct Acme {
     names: Spanned<Vec<String>>,
     contact: Option<String>,

@@ -177,16 +177,10 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
         Some(path) => page.certificates(path),
         None => pairs(matches)?,
     };
-    let mut certificates =
+    let certificates =
         (!files.is_empty()).then(|| Certificates::from_files(files)).transpose().map_err(wrong)?;
     #[cfg(feature = "acme")]
-    let order = path.and_then(|path| page.order(path));
-    #[cfg(feature = "acme")]
-    if let Some(order) = &order {
-        let to_come = || Certificates::to_come().map_err(wrong);
-        let certificates = certificates.get_or_insert(to_come()?);
-        order.bring(certificates).map_err(wrong)?;
-    }
+    let (order, certificates) = ordered(path.and_then(|path| page.order(path)), certificates)?;
     let text_of = |name: &str| matches.get_one::<String>(name).cloned();
     let listen = text_of("listen").or(page.listen.clone()).unwrap_or_else(|| LISTEN.into());
     let tls = page.tls.as_ref().map(|tls| tls.listen.clone());
@@ -211,6 +205,21 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
     };
     runtime()?.block_on(run.serve())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The certificates, with what was ordered before if something is to be ordered.
+#[cfg(feature = "acme")]
+fn ordered(
+    order: Option<throng_edge::Acme>,
+    certificates: Option<Certificates>,
+) -> Result<(Option<throng_edge::Acme>, Option<Certificates>), Failure> {
+    let Some(order) = order else { return Ok((None, certificates)) };
+    let certificates = match certificates {
+        Some(certificates) => certificates,
+        None => Certificates::to_come().map_err(wrong)?,
+    };
+    order.bring(&certificates).map_err(wrong)?;
+    Ok((Some(order), Some(certificates)))
 }
 
 /// The certificates that the command line names.
