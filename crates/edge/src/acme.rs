@@ -142,7 +142,11 @@ impl Edge {
             }
             let names = acme.names.join(" ");
             match self.order(acme, certificates).await {
-                Ok(()) => tracing::info!("there is a new certificate for {names}"),
+                Ok(()) => {
+                    tracing::info!("there is a new certificate for {names}");
+                    // Whatever it says of its time: an authority is not asked over and over.
+                    clock.sleep(LOOK_AGAIN).await;
+                }
                 Err(error) => {
                     tracing::error!("cannot get a certificate for {names}: {error}");
                     clock.sleep(pause).await;

@@ -372,7 +372,7 @@ async fn floods_end_the_connection_and_are_counted() {
 #[tokio::test]
 async fn a_visitor_who_does_not_read_or_ask_is_let_go() {
     let back_end = BackEnd::page("", "0123456789012345678901234567890123456789").await;
-    let config = Config { head_timeout_ms: 300, body_timeout_ms: 300, ..bypass() };
+    let config = Config { head_timeout_ms: 1_000, body_timeout_ms: 500, ..bypass() };
     let site = run(config, &[&back_end]).await;
     // It asks for nothing.
     let mut visitor = Visitor::greeted(&site).await;

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 struct Running(Child);
@@ -153,9 +154,11 @@ fn a_file_is_checked_without_starting_anything() {
 fn visitor(address: String, is_over: Arc<AtomicBool>) -> thread::JoinHandle<(usize, Vec<String>)> {
     thread::spawn(move || {
         let (mut good, mut failures) = (0, Vec::new());
-        let mut connection: Option<BufReader<TcpStream>> = None;
+        let mut connection: Option<(BufReader<TcpStream>, Instant)> = None;
         while !is_over.load(Ordering::Relaxed) {
-            let mut stream = connection.take().unwrap_or_else(|| {
+            // Like any client, it does not trust a connection that has rested for long.
+            let rested = connection.take().filter(|(_, since)| since.elapsed() < REST);
+            let mut stream = rested.map(|(stream, _)| stream).unwrap_or_else(|| {
                 BufReader::new(TcpStream::connect(&address).expect("nobody is refused"))
             });
             let ask = b"GET /page HTTP/1.1\r\nhost: example.org\r\n\r\n";
@@ -176,12 +179,14 @@ fn visitor(address: String, is_over: Arc<AtomicBool>) -> thread::JoinHandle<(usi
                 read => failures.push(format!("{read:?}: {head}")),
             }
             if !head.contains("connection: close") {
-                connection = Some(stream);
+                connection = Some((stream, Instant::now()));
             }
         }
         (good, failures)
     })
 }
+
+const REST: Duration = Duration::from_millis(300);
 
 /// Ends a process that a test knows by its id alone.
 struct Stopped(String);
