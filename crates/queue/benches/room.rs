@@ -2,7 +2,8 @@
 //! read by `cargo xtask bench queue`.
 //!
 //! The cases of a broker need its feature, THRONG_TEST_REDIS_URL or THRONG_TEST_RABBITMQ_URL, and for
-//! the peer THRONG_TEST_PYTHON with Celery in it.
+//! the peer THRONG_TEST_PYTHON with Celery in it. With the name of an engine as the argument, only
+//! that one is measured.
 
 use std::{
     process::Command,
@@ -30,21 +31,28 @@ async fn main() -> anyhow::Result<()> {
         name: "default".into(),
         peer: None,
     };
-    sqlite.push_one_by_one().await?;
-    sqlite.push(TASKS, "").await?;
-    sqlite.run("ours >= 2000").await?;
-    sqlite.latency().await?;
+    let only = std::env::args().nth(1).filter(|only| !only.starts_with('-'));
+    let is_wanted = |engine: &str| only.as_deref().is_none_or(|only| only == engine);
+    if is_wanted("sqlite") {
+        sqlite.push_one_by_one().await?;
+        sqlite.push(TASKS, "").await?;
+        sqlite.run("ours >= 2000").await?;
+        sqlite.latency().await?;
+    }
     let python = std::env::var("THRONG_TEST_PYTHON").ok();
     if cfg!(feature = "redis")
+        && is_wanted("redis")
         && let Ok(url) = std::env::var("THRONG_TEST_REDIS_URL")
     {
         let redis = Bench::on("redis", &url, &db, python.clone()).await?;
+        redis.push_in_batches(TASKS * 5).await?;
         redis.push(TASKS * 5, "ours >= 60000").await?;
         redis.run("ratio >= 20").await?;
         redis.latency().await?;
         redis.wait_at_once().await?;
     }
     if cfg!(feature = "rabbitmq")
+        && is_wanted("rabbitmq")
         && let Ok(url) = std::env::var("THRONG_TEST_RABBITMQ_URL")
     {
         // One of the two nodes: Celery uses the second only when the first is away.
@@ -130,6 +138,18 @@ impl Bench {
             self.queue.push(self.noop()?).await?;
         }
         self.case("push, one after another", "tasks/s", rate(1000, begun), None, "");
+        Ok(())
+    }
+
+    /// Acknowledged pushes by one caller, a hundred in a call.
+    async fn push_in_batches(&self, tasks: usize) -> anyhow::Result<()> {
+        let message = self.noop()?;
+        let begun = Instant::now();
+        for _ in 0..tasks / 100 {
+            let batch = (0..100).map(|_| message.clone().with_id(TaskId::random())).collect();
+            self.queue.push_all(batch).await?;
+        }
+        self.case("push, 100 in a call", "tasks/s", rate(tasks, begun), None, "");
         Ok(())
     }
 
