@@ -24,6 +24,8 @@ pub async fn exercise(engine: impl Engine, hand: &Hand, now_ms: impl Fn() -> i64
     let bench = Bench { engine: Arc::new(engine), hand, queue: TaskId::random().to_string() };
     bench.order().await;
     bench.uniqueness().await;
+    bench.debounce().await;
+    bench.progress().await;
     bench.races().await;
     bench.leases().await;
     bench.verdicts().await;
@@ -80,6 +82,41 @@ impl Bench<'_> {
         assert_eq!(claimed.len(), 1);
         self.end(&claimed, Verdict::Done(Value::Null)).await;
         assert_ne!(self.push(self.message(3).unique(&key)).await, first, "a key is free again");
+        self.purge().await;
+    }
+
+    async fn debounce(&self) {
+        let key = TaskId::random().to_string();
+        let debounced = |at: usize| self.message(at).debounce(&key, 10 * SECOND);
+        let first = self.push(debounced(1)).await;
+        self.hand.advance(6 * SECOND);
+        let second = self.push(debounced(2)).await;
+        self.hand.advance(6 * SECOND);
+        assert!(self.claim(10).await.is_empty(), "every push begins the wait anew");
+        assert_eq!(self.state(&first).await, State::Cancelled);
+        self.hand.advance(6 * SECOND);
+        let claimed = self.claim(10).await;
+        assert_eq!(claimed.len(), 1, "of many one runs");
+        assert_eq!(claimed[0].message.id(), second, "and it is the last");
+        let third = self.push(debounced(3)).await;
+        assert_ne!(third, second, "what runs already does not count");
+        self.end(&claimed, Verdict::Done(Value::Null)).await;
+        self.hand.advance(11 * SECOND);
+        assert_eq!(self.claim(10).await.len(), 1);
+        self.purge().await;
+    }
+
+    async fn progress(&self) {
+        let id = self.push(self.message(1)).await;
+        let claimed = self.claim(1).await;
+        let lease = &claimed[0].lease;
+        self.engine.note_progress(lease, &json!({"done": 3, "of": 7})).await.unwrap();
+        let record = self.engine.find(&id).await.unwrap().unwrap();
+        assert_eq!((record.progress, record.result), (Some(json!({"done": 3, "of": 7})), None));
+        self.end(&claimed, Verdict::Done(Value::Null)).await;
+        self.engine.note_progress(lease, &json!("late")).await.unwrap();
+        let record = self.engine.find(&id).await.unwrap().unwrap();
+        assert_eq!((record.progress, record.result), (None, None), "what is over has no progress");
         self.purge().await;
     }
 

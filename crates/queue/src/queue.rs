@@ -49,7 +49,7 @@ impl Queue {
             #[cfg(feature = "redis")]
             "redis" => {
                 let engine = crate::engine::redis::Redis::open(&url, clock.clone()).await?;
-                Ok(Self::with_engine(engine, clock))
+                Ok(Self::with_engine(engine.spool(db), clock))
             }
             #[cfg(feature = "rabbitmq")]
             "amqp" => {
@@ -160,6 +160,14 @@ impl Queue {
     /// [`Error::Unknown`] when it is not known, perhaps no longer.
     pub async fn find(&self, id: &TaskId) -> Result<Record> {
         self.engine.find(id).await?.ok_or_else(|| Error::Unknown(id.clone()))
+    }
+
+    /// How far a task is that runs, if it has said so by [`Delivery::note`](crate::Delivery::note).
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn progress(&self, id: &TaskId) -> Result<Option<Value>> {
+        Ok(self.find(id).await?.progress)
     }
 
     /// The newest tasks that pass the filter.

@@ -106,6 +106,8 @@ pub struct Record {
     pub worker: Option<String>,
     /// Why it failed last, was parked or died.
     pub reason: Option<String>,
+    /// How far it is, for one that runs and has said so.
+    pub progress: Option<Value>,
     /// What it returned.
     pub result: Option<Value>,
 }

@@ -8,7 +8,7 @@
 mod relay;
 
 use sea_orm::{ConnectionTrait, DbErr};
-use sea_query::{ColumnDef, Index, Query, Table};
+use sea_query::{ColumnDef, Expr, ExprTrait, Index, Query, Table};
 use serde_json::Value;
 
 use crate::{Migration, Schema, Tx, db::Cluster};
@@ -80,6 +80,18 @@ pub async fn push(db: &crate::Db, entry: Entry) -> Result<(), DbErr> {
     insert(db, db.cluster(), entry).await?;
     db.cluster().outbox.notify_one();
     Ok(())
+}
+
+/// How many entries of a kind wait to be delivered.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count(db: &crate::Db, kind: &str) -> Result<u64, DbErr> {
+    let mut select = Query::select();
+    select.expr(Expr::col("id").count()).from(ENTRIES).and_where(Expr::col("kind").eq(kind));
+    let row = db.query_one(&select).await?;
+    let count = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
+    Ok(u64::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
 
 async fn insert(db: &impl ConnectionTrait, cluster: &Cluster, entry: Entry) -> Result<(), DbErr> {

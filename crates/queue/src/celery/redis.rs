@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ::redis::{Client, RedisError, aio::ConnectionManager};
+use ::redis::{Client, RedisError};
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use futures_util::StreamExt as _;
@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use super::{ReplyTo, Request, Wire};
 use crate::{
     Error, Result, TaskId,
-    engine::{Verdict, celery},
+    engine::{Verdict, celery, redis::line::Line},
 };
 
 /// A Redis server as kombu broadcasts on it.
 pub(crate) struct Channels {
     pub(crate) client: Client,
-    pub(crate) connection: ConnectionManager,
+    pub(crate) connection: Line,
     /// kombu's `global_keyprefix`.
     pub(crate) prefix: String,
     /// The number of the database, which is part of a channel's name.

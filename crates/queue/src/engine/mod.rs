@@ -58,6 +58,11 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// nothing was recorded for it.
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>>;
 
+    /// Notes how far a task is that runs under this lease; nothing when it does not any more.
+    async fn note_progress(&self, _lease: &Lease, _progress: &Value) -> Result<()> {
+        Err(Error::Unsupported { engine: self.name(), what: "keep the progress of a task" })
+    }
+
     /// Takes back expired leases (parking what has outlived `max_crashes` workers), expires and
     /// forgets what is due for it. Every worker calls it every few seconds.
     async fn tend(&self, max_crashes: u32) -> Result<Tended>;

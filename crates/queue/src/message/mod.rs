@@ -151,6 +151,13 @@ impl Message {
         self.header(UNIQUE, key.into())
     }
 
+    /// Runs `delay` after the last push with this key: while such a task waits, another push takes
+    /// its place, and it is cancelled.
+    #[must_use]
+    pub fn debounce(self, key: impl Into<String>, delay: Duration) -> Self {
+        self.unique(key).delay(delay).header(DEBOUNCED, true)
+    }
+
     /// Runs at most once: a task whose worker dies goes to the dead letters instead of again.
     #[must_use]
     pub fn at_most_once(self) -> Self {
@@ -325,6 +332,10 @@ impl Message {
         self.text_header(UNIQUE)
     }
 
+    pub(crate) fn is_debounced(&self) -> bool {
+        self.headers.get(DEBOUNCED).and_then(Value::as_bool).unwrap_or(false)
+    }
+
     pub(crate) fn is_at_most_once(&self) -> bool {
         self.headers.get(AT_MOST_ONCE).and_then(Value::as_bool).unwrap_or(false)
     }
@@ -351,4 +362,5 @@ impl Message {
 const DELAY: &str = "throng_delay_ms";
 const MAX_RETRIES: &str = "throng_max_retries";
 const UNIQUE: &str = "throng_unique";
+const DEBOUNCED: &str = "throng_debounced";
 const AT_MOST_ONCE: &str = "throng_at_most_once";

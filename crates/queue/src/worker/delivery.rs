@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::{Error, Message, Result, TaskId};
+use crate::{Error, Message, Queue, Result, TaskId, engine::Lease};
 
 /// One run of a task.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Delivery {
     pub(super) crashes: u32,
     pub(super) max_retries: u32,
     pub(super) stopping: watch::Receiver<bool>,
+    pub(super) queue: Queue,
+    pub(super) lease: Lease,
 }
 
 impl Delivery {
@@ -60,6 +62,19 @@ impl Delivery {
     #[must_use]
     pub fn crashes(&self) -> u32 {
         self.crashes
+    }
+
+    /// Says how far the task is, for whoever looks: [`Queue::progress`], `task show`.
+    ///
+    /// # Errors
+    /// [`Error::Arguments`] when it has no JSON form; [`Error::Unsupported`] where the task has no
+    /// record; else when the engine does not answer.
+    pub async fn note(&self, progress: impl Serialize) -> Result<()> {
+        let progress = serde_json::to_value(progress).map_err(|error| Error::Arguments {
+            name: self.name().to_owned(),
+            reason: error.to_string(),
+        })?;
+        self.queue.engine().note_progress(&self.lease, &progress).await
     }
 
     /// Whether a failure now is final.

@@ -74,8 +74,15 @@ async fn run(
     let followed = message.embed().map(|embed| (message.clone(), embed));
     let (name, retries) = (message.name().to_owned(), message.retries());
     let started = clock.elapsed();
-    let delivery =
-        Delivery { message: message.clone(), crashes, max_retries: policy.max_retries, stopping };
+    let (max_retries, lease_of, queue_of) = (policy.max_retries, lease.clone(), queue.clone());
+    let delivery = Delivery {
+        message: message.clone(),
+        crashes,
+        max_retries,
+        stopping,
+        queue: queue_of,
+        lease: lease_of,
+    };
     let mut stopped = pin!(stopped);
     let outcome = {
         let mut work = pin!((handler.run)(delivery));

@@ -16,4 +16,5 @@ mod redis;
 mod schedule;
 mod site;
 mod transfer;
+mod weather;
 mod worker;

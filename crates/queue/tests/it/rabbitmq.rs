@@ -204,8 +204,8 @@ async fn a_broker_of_two_killed_under_load_loses_nothing_that_was_acknowledged()
         missing()
     );
     assert_eq!(missing(), 0, "every acknowledged task ran");
-    // Those whose confirmations were under way when the node died, and what its worker held.
-    assert!(twice <= 400, "{twice} ran twice");
+    // None does, unless the machine is too busy to answer in time.
+    assert!(twice <= acknowledged.len() / 40, "{twice} ran twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use super::{
     claim::{CLAIMED, claim_values, promote, ready_of_queue},
     failed, lock, millis,
     push::rank,
+    ran::doubtful,
     schema as s, steady,
 };
 use crate::{
@@ -39,7 +40,7 @@ pub(in crate::engine) struct Arrived {
 pub(in crate::engine) struct Unsent {
     pub(in crate::engine) row: i64,
     pub(in crate::engine) message: Message,
-    /// Whether no worker has died with it.
+    /// Whether no worker has died with it and no broker may have it.
     pub(in crate::engine) is_fresh: bool,
 }
 
@@ -67,7 +68,7 @@ impl Database {
     pub(in crate::engine) async fn unsent(&self, limit: u64) -> Result<Vec<Unsent>> {
         let mut select = Query::select();
         select
-            .columns([s::SEQ, s::MESSAGE, s::RETRIES, s::EXPIRES_MS, s::CRASHES])
+            .columns([s::SEQ, s::MESSAGE, s::RETRIES, s::EXPIRES_MS, s::CRASHES, s::STARTED_MS])
             .from(s::TASK)
             .and_where(Expr::col(s::STATE).eq(s::code(State::Queued)))
             .order_by(s::RANK, sea_orm::Order::Asc)
@@ -84,7 +85,9 @@ impl Database {
             }
             message.clear_eta();
             let crashes: i32 = row.try_get_by_index(4)?;
-            Ok(Some(Unsent { row: row.try_get_by_index(0)?, message, is_fresh: crashes == 0 }))
+            let started_ms: Option<i64> = row.try_get_by_index(5)?;
+            let is_fresh = crashes == 0 && started_ms.is_none();
+            Ok(Some(Unsent { row: row.try_get_by_index(0)?, message, is_fresh }))
         };
         let doing = "read what is to be sent";
         let rows = self.db.query_all(&select).await.map_err(failed(doing))?;
@@ -162,7 +165,8 @@ impl Database {
         let tx = self.begin().await?;
         let mut update = claim_values(claim, token, now_ms);
         let ready = [s::code(State::Queued), s::AFLOAT];
-        update.and_where(has_id()).and_where(Expr::col(s::STATE).is_in(ready));
+        let is_ready = Expr::col(s::STATE).is_in(ready).or(doubtful());
+        update.and_where(has_id()).and_where(is_ready);
         let taken = tx.execute(&update).await?.rows_affected();
         if taken < arrived.len() as u64 {
             let mut select = Query::select();
@@ -170,7 +174,8 @@ impl Database {
             let rows = tx.query_all(&select).await?;
             let known: Result<Vec<String>, DbErr> =
                 rows.iter().map(|row| row.try_get_by_index(0)).collect();
-            let known = known?;
+            let mut known = known?;
+            known.extend(self.ran_of(&tx, &ids).await?);
             let is_new = |arrived: &&Arrived| {
                 !arrived.is_kept && !known.iter().any(|id| id == arrived.message.id().as_str())
             };
@@ -190,7 +195,7 @@ impl Database {
         Ok(taken)
     }
 
-    async fn insert_taken(
+    pub(super) async fn insert_taken(
         &self,
         connection: &impl ConnectionTrait,
         claim: &Claim<'_>,

@@ -163,6 +163,7 @@ fn read(row: &QueryResult) -> Result<Record, DbErr> {
     let retries = count(s::RETRIES)?;
     message.set_retries(retries);
     let result: Option<String> = row.try_get("", s::RESULT)?;
+    let value: Option<serde_json::Value> = result.and_then(|text| serde_json::from_str(&text).ok());
     Ok(Record {
         message,
         state,
@@ -174,7 +175,8 @@ fn read(row: &QueryResult) -> Result<Record, DbErr> {
         finished_ms: number(s::FINISHED_MS)?,
         worker: row.try_get("", s::WORKER)?,
         reason: row.try_get("", s::REASON)?,
-        result: result.and_then(|text| serde_json::from_str(&text).ok()),
+        progress: value.clone().filter(|_| state == State::Running),
+        result: value.filter(|_| state == State::Done),
     })
 }
 

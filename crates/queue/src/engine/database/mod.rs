@@ -23,6 +23,8 @@ pub(in crate::engine) mod afloat;
 mod claim;
 mod inspect;
 mod push;
+#[cfg(feature = "rabbitmq")]
+pub(in crate::engine) mod ran;
 mod schedule;
 mod schema;
 mod settle;
@@ -115,6 +117,11 @@ impl Engine for Database {
 
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
         steady(|| self.settle_rows(ended)).await.map_err(failed("record how tasks ended"))
+    }
+
+    async fn note_progress(&self, lease: &Lease, progress: &serde_json::Value) -> Result<()> {
+        let noted = steady(|| self.note_progress_in(lease, progress)).await;
+        noted.map_err(failed("note the progress of a task"))
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, sync::Arc};
 
 use sea_orm::{
     ConnectionTrait, DbBackend, DbErr,
-    sea_query::{Expr, ExprTrait, OnConflict, Query},
+    sea_query::{Expr, ExprTrait, OnConflict, Query, Value},
 };
 use throng_db::Tx;
 
@@ -28,12 +28,15 @@ impl Database {
     }
 
     async fn push_chunks(&self, messages: &[Arc<Message>]) -> Result<Vec<TaskId>, DbErr> {
-        let ids = if messages.len() <= CHUNK {
+        // One by one, so that of two with one key in a call the second takes the place of the first.
+        let is_debounced = messages.iter().any(|message| message.is_debounced());
+        let chunk = if is_debounced { 1 } else { CHUNK };
+        let ids = if messages.len() <= chunk && !is_debounced {
             self.insert(&self.db, messages).await?
         } else {
             let tx = self.begin().await?;
             let mut ids = Vec::with_capacity(messages.len());
-            for chunk in messages.chunks(CHUNK) {
+            for chunk in messages.chunks(chunk) {
                 ids.extend(self.insert(&tx, chunk).await?);
             }
             tx.commit().await?;
@@ -76,6 +79,9 @@ impl Database {
         ]);
         for message in messages {
             let message = message.borrow();
+            if message.is_debounced() {
+                self.make_way(connection, message).await?;
+            }
             let expires_ms = message.expires_ms();
             let due_ms = message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms);
             let state = if due_ms.is_some() { State::Waiting } else { State::Queued };
@@ -110,6 +116,28 @@ impl Database {
             }
         }
         Ok(ids)
+    }
+
+    /// Cancels what waits under the key of a debounced task, and takes the key from what does not
+    /// wait any more.
+    async fn make_way(
+        &self,
+        connection: &impl ConnectionTrait,
+        message: &Message,
+    ) -> Result<(), DbErr> {
+        let Some(key) = message.unique_key() else { return Ok(()) };
+        let id = message.id();
+        let is_other = || {
+            let has_key = Expr::col(s::UNIQUE_KEY).eq(key);
+            has_key.and(Expr::col(s::ID).ne(id.as_str()))
+        };
+        let mut cancel = self.finish(State::Cancelled, Some("a later push took its place"));
+        cancel.and_where(is_other());
+        cancel.and_where(Expr::col(s::STATE).eq(s::code(State::Waiting)));
+        connection.execute(&cancel).await?;
+        let mut free = Query::update();
+        free.table(s::TASK).value(s::UNIQUE_KEY, Value::String(None)).and_where(is_other());
+        connection.execute(&free).await.map(drop)
     }
 
     async fn holder(

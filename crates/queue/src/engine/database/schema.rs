@@ -9,7 +9,8 @@ use throng_db::{Migration, Schema};
 use crate::State;
 
 /// The queue's tables.
-pub const MIGRATIONS: &[Migration] = &[Migration::new("queue_0001_tasks", tables)];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration::new("queue_0001_tasks", tables), Migration::new("queue_0002_ran", ran)];
 
 pub(super) const TASK: &str = "throng_task";
 /// Rises with every push: the order of tasks of one rank.
@@ -46,6 +47,10 @@ pub(super) const LEASE: &str = "throng_queue_lease";
 pub(super) const HOLDER: &str = "holder";
 pub(super) const UNTIL_MS: &str = "until_ms";
 
+/// Tasks without a row that have run, and that a broker may hand out again.
+pub(super) const RAN: &str = "throng_queue_ran";
+pub(super) const FORGET_MS: &str = "forget_ms";
+
 /// A queued task that two workers did not survive: handed out one at a time.
 pub(super) const SUSPECT: i32 = 8;
 /// A queued task that a broker holds as well, from which a worker will get it.
@@ -70,6 +75,20 @@ pub(super) fn state(code: i32) -> State {
         return State::Queued;
     }
     State::ALL.into_iter().find(|state| self::code(*state) == code).unwrap_or(State::Parked)
+}
+
+fn ran(schema: &mut Schema) {
+    let mut table = Table::create();
+    if schema.backend() == DbBackend::MySql {
+        table.character_set("utf8mb4").collate("utf8mb4_bin");
+    }
+    schema.table(
+        table
+            .table(RAN)
+            .col(ColumnDef::new(ID).string_len(191).not_null().primary_key())
+            .col(ColumnDef::new(FORGET_MS).big_integer().not_null())
+            .take(),
+    );
 }
 
 fn tables(schema: &mut Schema) {

@@ -61,13 +61,28 @@ impl Database {
         Ok(recorded)
     }
 
+    pub(super) async fn note_progress_in(
+        &self,
+        lease: &Lease,
+        progress: &serde_json::Value,
+    ) -> Result<(), DbErr> {
+        let mut update = Query::update();
+        update
+            .table(s::TASK)
+            .value(s::RESULT, progress.to_string())
+            .and_where(Expr::col(s::SEQ).eq(lease.row))
+            .and_where(Expr::col(s::TOKEN).eq(&*lease.token))
+            .and_where(Expr::col(s::STATE).eq(s::code(State::Running)));
+        self.db.execute(&update).await.map(drop)
+    }
+
     fn update_for(&self, verdict: &Verdict) -> UpdateStatement {
         match verdict {
             Verdict::Done(result) => {
+                // What it said of its progress goes.
+                let result = (!result.is_null()).then(|| result.to_string());
                 let mut update = self.finish(State::Done, None);
-                if !result.is_null() {
-                    update.value(s::RESULT, result.to_string());
-                }
+                update.value(s::RESULT, result);
                 update
             }
             Verdict::Retry { at_ms, reason } => {

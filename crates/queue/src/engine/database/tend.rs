@@ -73,6 +73,8 @@ impl Database {
                 tended.forgotten += self.db.execute(&forget).await?.rows_affected();
             }
         }
+        #[cfg(feature = "rabbitmq")]
+        self.forget_ran().await?;
         if tended.requeued > 0 {
             self.signals.ready();
         }

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use super::{
     envelope::Outgoing,
     is_light,
+    node::Fate,
     router::{CARRY, PUSH, Router},
 };
 use crate::{
@@ -61,9 +62,16 @@ impl Carrier {
         }
     }
 
+    /// Has what could not be sent carried as soon as possible.
+    pub(super) fn asks_for_help(&self) {
+        self.is_late.store(true, Ordering::SeqCst);
+        self.asked.notify_one();
+    }
+
     /// Keeps messages as rows and sends those whose time has come.
     pub(super) async fn push(&self, messages: &[Arc<Message>]) -> Result<Vec<TaskId>> {
-        let _sending = self.sending.lock().await;
+        // Whoever carries has the time to wait for a slow node; a push has not.
+        let sending = tokio::time::timeout(TURN, self.sending.lock()).await.ok();
         let ids = self.ledger.push_gathered(messages).await?;
         let now_ms = self.clock.now_ms();
         let is_due = |message: &Message| message.due_ms(now_ms).is_none_or(|at_ms| at_ms <= now_ms);
@@ -71,10 +79,9 @@ impl Carrier {
         let kept = messages.iter().zip(&ids).filter(|(message, id)| message.id() == **id);
         let due: Vec<&Message> =
             kept.map(|(message, _)| &**message).filter(|message| is_due(message)).collect();
-        if !self.send_kept(due.into_iter(), PUSH).await? {
+        if sending.is_none() || !self.send_kept(due.into_iter(), PUSH).await? {
             // The rows are there; who carries them has the time to wait.
-            self.is_late.store(true, Ordering::SeqCst);
-            self.asked.notify_one();
+            self.asks_for_help();
         }
         Ok(ids)
     }
@@ -82,6 +89,7 @@ impl Carrier {
     /// Sends all rows that no broker has, in their order.
     pub(super) async fn carry(&self) -> Result<()> {
         let _sending = self.sending.lock().await;
+        self.ledger.promote_due().await?;
         loop {
             if self.router.links().is_empty() {
                 return Ok(());
@@ -112,9 +120,9 @@ impl Carrier {
             .map(|message| (message.id(), Outgoing::of(message, Some(&self.ledger_id), now_ms)))
             .unzip();
         let sent = self.send(&outgoing, patience).await;
-        let confirmed = ids.into_iter().zip(&sent).filter(|(_, is_sent)| **is_sent);
+        let confirmed = ids.into_iter().zip(&sent).filter(|(_, fate)| **fate == Fate::Kept);
         self.ledger.mark_afloat(&confirmed.map(|(id, _)| id).collect::<Vec<_>>()).await?;
-        Ok(sent.into_iter().all(|is_sent| is_sent))
+        Ok(sent.into_iter().all(|fate| fate == Fate::Kept))
     }
 
     async fn send_light(&self, unsent: &[&Unsent]) -> Result<bool> {
@@ -122,11 +130,13 @@ impl Carrier {
         let outgoing: Vec<Outgoing> =
             unsent.iter().map(|unsent| Outgoing::of(&unsent.message, None, now_ms)).collect();
         let sent = self.send(&outgoing, CARRY).await;
-        let confirmed = unsent.iter().zip(&sent).filter(|(_, is_sent)| **is_sent);
-        self.ledger
-            .forget_unsent(&confirmed.map(|(unsent, _)| unsent.row).collect::<Vec<_>>())
-            .await?;
-        Ok(sent.into_iter().all(|is_sent| is_sent))
+        let of = |fate: Fate| unsent.iter().zip(&sent).filter(move |(_, of)| **of == fate);
+        let confirmed: Vec<i64> = of(Fate::Kept).map(|(unsent, _)| unsent.row).collect();
+        self.ledger.forget_unsent(&confirmed).await?;
+        let doubtful: Vec<TaskId> =
+            of(Fate::Unknown).map(|(unsent, _)| unsent.message.id()).collect();
+        self.ledger.doubt(&doubtful).await?;
+        Ok(confirmed.len() == unsent.len())
     }
 
     /// Publishes; a worker here looks again.
@@ -134,7 +144,7 @@ impl Carrier {
         &self,
         outgoing: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
-    ) -> Vec<bool> {
+    ) -> Vec<Fate> {
         if outgoing.is_empty() {
             return Vec::new();
         }
@@ -147,4 +157,6 @@ impl Carrier {
 
 /// Rows that are carried at once.
 pub(super) const MANY: u64 = 500;
+/// How long a push waits for its turn to send.
+const TURN: Duration = Duration::from_millis(75);
 const AGAIN: Duration = Duration::from_secs(1);

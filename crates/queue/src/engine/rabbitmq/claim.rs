@@ -67,6 +67,8 @@ impl Rabbitmq {
                 source: "none of its nodes can be reached".into(),
             });
         }
+        self.mind_the_lost().await?;
+        let doubts: Vec<bool> = links.iter().map(|link| link.doubt.is_raised()).collect();
         let limit = claim.limit;
         let mut gathered = self.gather(&links, claim, limit).await;
         // Before a worker is told that there is no more, what was not confirmed in time is sent again.
@@ -76,7 +78,7 @@ impl Rabbitmq {
         if gathered.len() < limit && self.carrier.must_look.load(Ordering::SeqCst) {
             gathered.extend(self.gather(&links, claim, limit - gathered.len()).await);
         }
-        let sorted = self.sort(claim, gathered);
+        let sorted = self.sort(claim, &links, &doubts, gathered);
         self.take(claim, sorted).await
     }
 
@@ -115,13 +117,23 @@ impl Rabbitmq {
             }
             gathered.extend(more);
         }
+        if empty > 0 {
+            links.iter().for_each(|link| link.doubt.settle());
+        }
         gathered
     }
 
-    fn sort(&self, claim: &Claim<'_>, gathered: Vec<Taken>) -> Sorted {
+    /// `doubts` says of each link whether there is doubt about its node.
+    fn sort(
+        &self,
+        claim: &Claim<'_>,
+        links: &[Arc<Link>],
+        doubts: &[bool],
+        gathered: Vec<Taken>,
+    ) -> Sorted {
         let now_ms = self.clock.now_ms();
         let mut sorted = Sorted::default();
-        for Taken { queue, delivery, channel } in gathered {
+        for Taken { queue, link, delivery, channel } in gathered {
             let (read, ledger) = envelope::read(&delivery, &queue);
             let message = read.unwrap_or_else(|error| {
                 let quarantined = Message::new(crate::MALFORMED, [envelope::raw(&delivery)]);
@@ -144,8 +156,10 @@ impl Rabbitmq {
                 continue;
             }
             let is_light = is_light(&message, now_ms);
-            if !is_kept && is_light && !delivery.redelivered {
-                sorted.order.push(Place::Light(self.hold(claim, message, delivery, channel)));
+            if !is_kept && is_light && !delivery.redelivered && !doubts[link] {
+                let link = links[link].clone();
+                let claimed = self.hold(claim, message, delivery, channel, link);
+                sorted.order.push(Place::Light(claimed));
                 continue;
             }
             sorted.order.push(Place::Row(message.id()));
@@ -207,12 +221,14 @@ impl Rabbitmq {
         message: Message,
         delivery: Delivery,
         channel: Channel,
+        link: Arc<Link>,
     ) -> Claimed {
         let token: Arc<str> = TaskId::random().as_str().into();
         let lease = Lease { id: message.id(), row: LIGHT, token };
         let held = Held {
             acker: delivery.acker,
             _channel: channel,
+            link,
             message: message.clone(),
             worker: claim.worker.into(),
             until: self.clock.elapsed().saturating_add(claim.lease),
@@ -262,9 +278,9 @@ impl Rabbitmq {
 async fn look_through(links: &[Arc<Link>], queues: &[String], limit: usize) -> Vec<Taken> {
     let limit = limit.max(LOOKED_THROUGH);
     let mut taken = Vec::new();
-    for link in links {
+    for (at, link) in links.iter().enumerate() {
         for queue in queues {
-            match link.look_through(queue, limit).await {
+            match link.look_through(at, queue, limit).await {
                 Ok(more) => taken.extend(more),
                 Err(error) => {
                     tracing::warn!(error = ?error, "cannot look through queue {queue}: {error}");

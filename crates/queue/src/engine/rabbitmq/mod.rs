@@ -12,7 +12,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
@@ -25,16 +24,29 @@ use lapin::{
 };
 use throng_core::{Clock, EngineUrl};
 use throng_db::{Db, Tx};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
-use self::{carrier::Carrier, envelope::Outgoing, node::Node, router::Router, taps::Store};
+use self::{
+    carrier::Carrier,
+    light::Late,
+    node::{Link, Node},
+    orphans::Recent,
+    router::Router,
+    taps::Store,
+};
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Tended, database::Database, gather::Gather};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 mod carrier;
 mod claim;
+mod doubt;
 mod envelope;
+mod light;
 mod node;
+mod orphans;
 mod results;
 mod router;
 mod settle;
@@ -50,15 +62,18 @@ pub struct Rabbitmq {
     held: Mutex<HashMap<Lease, Held>>,
     /// Where the results of tasks that are held are awaited, and under which name.
     replies: Mutex<HashMap<Lease, (String, String)>>,
-    /// Of tasks with rows.
     gather: Arc<Gather<Arc<Message>, TaskId>>,
-    /// Of light ones.
-    window: Arc<Gather<Arc<Outgoing>, bool>>,
+    /// What ran a moment ago and had no row.
+    recent: Recent,
+    /// The rows of what ran on when its node was lost.
+    adopted: Mutex<HashMap<Lease, Lease>>,
     holder: String,
     /// How many tasks the ledger takes while no node can be reached.
     spool: u64,
     /// Where Celery's remote control is heard.
     uris: Vec<AMQPUri>,
+    /// Pushes that were acknowledged before their node confirmed them.
+    late: mpsc::Sender<Late>,
     /// What keeps the connections; stops with the engine.
     _keepers: JoinSet<()>,
 }
@@ -68,6 +83,7 @@ struct Held {
     acker: Acker,
     /// Closes when nothing holds it any more.
     _channel: Channel,
+    link: Arc<Link>,
     message: Message,
     worker: Arc<str>,
     /// On the clock: a worker here that no longer prolongs it is gone.
@@ -116,10 +132,12 @@ impl Rabbitmq {
         router.wait_for_one(FIRST_LINK).await;
         let carrier = Arc::new(Carrier::new(ledger, ledger_id, router, clock.clone()));
         keepers.spawn(carrier.clone().keep());
+        let (late, lates) = mpsc::channel(MOST_LATE);
+        keepers.spawn(light::keep(carrier.clone(), lates));
         let holder = TaskId::random().to_string();
         let (store, taking, held, replies) = Default::default();
+        let (recent, adopted) = Default::default();
         let gather = Gather::new(1, carrier::MANY as usize);
-        let window = Gather::new(node::LANES, router::WINDOW);
         Ok(Self {
             carrier,
             clock,
@@ -128,10 +146,12 @@ impl Rabbitmq {
             held,
             replies,
             gather,
-            window,
+            recent,
+            adopted,
             holder,
             spool,
             uris,
+            late,
             _keepers: keepers,
         })
     }
@@ -165,25 +185,6 @@ impl Rabbitmq {
                 source: source.into(),
             });
         }
-        Ok(())
-    }
-
-    async fn push_light(&self, messages: &[&Message]) -> Result<()> {
-        let now_ms = self.clock.now_ms();
-        let outgoing = messages.iter().map(|message| Arc::new(Outgoing::of(message, None, now_ms)));
-        let send = |all: Vec<Arc<Outgoing>>| async move {
-            Ok::<_, Infallible>(self.carrier.send(&all, router::PUSH).await)
-        };
-        let Ok(sent) = self.window.push(outgoing.collect(), send).await;
-        let left = messages.iter().zip(sent).filter(|(_, is_sent)| !is_sent);
-        let left: Vec<Message> = left.map(|(message, _)| (*message).clone()).collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        self.admit(left.len()).await?;
-        self.carrier.ledger.push(&left).await?;
-        self.carrier.is_late.store(true, Ordering::SeqCst);
-        self.carrier.asked.notify_one();
         Ok(())
     }
 
@@ -249,6 +250,15 @@ impl Engine for Rabbitmq {
 
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
         self.settle_ended(ended).await
+    }
+
+    async fn note_progress(&self, lease: &Lease, progress: &serde_json::Value) -> Result<()> {
+        let lease = self.known_as(lease);
+        if lease.row == LIGHT {
+            let what = "keep the progress of a task that ignores its result";
+            return Err(Error::Unsupported { engine: NAME, what });
+        }
+        self.carrier.ledger.note_progress(&lease, progress).await
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {
@@ -417,4 +427,6 @@ const LIGHT: i64 = -1;
 /// A connection that says nothing for twice this long is cut, on both sides: so what a machine that
 /// vanished held runs again within 10 s.
 const HEARTBEAT_S: u16 = 4;
+/// More than these are sent again, whether they were confirmed or not.
+const MOST_LATE: usize = 10_000;
 const FIRST_LINK: Duration = Duration::from_secs(5);

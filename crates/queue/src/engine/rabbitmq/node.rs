@@ -3,13 +3,15 @@
 use std::{
     borrow::Borrow,
     collections::HashSet,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{
-    Channel, Confirmation, Connection, ConnectionProperties, Error, Event,
+    Channel, Confirmation, Connection, ConnectionProperties, Error, Event, PublisherConfirm,
     options::{
         BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
         QueueDeclareOptions,
@@ -19,7 +21,7 @@ use lapin::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::{envelope::Outgoing, taps::Intake};
+use super::{doubt::Doubt, envelope::Outgoing, taps::Intake};
 
 /// A node of RabbitMQ.
 #[derive(Debug)]
@@ -30,6 +32,18 @@ pub(super) struct Node {
     trouble: Mutex<Trouble>,
     /// `x-max-priority` of the queues that we declare.
     max_priority: Option<u8>,
+    pub(super) doubt: Arc<Doubt>,
+}
+
+/// What became of a message that was to be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The node keeps it.
+    Kept,
+    /// No node has it.
+    Unsent,
+    /// The node may have it.
+    Unknown,
 }
 
 /// The circuit breaker: a node that does not confirm in time is left alone for a while.
@@ -45,24 +59,19 @@ pub(super) struct Link {
     /// Two, so that a broker that stops those who publish does not stop those who work.
     publisher: Connection,
     pub(super) consumer: Connection,
-    lanes: Vec<Lane>,
+    publish: Channel,
+    /// Held while a message is numbered and queued: by that order its confirmation is known.
+    numbering: Mutex<()>,
     pub(super) intake: tokio::sync::Mutex<Option<Intake>>,
     declared: Mutex<HashSet<String>>,
     max_priority: Option<u8>,
-}
-
-/// A channel for one publisher at a time: confirmations are matched by the order in which messages
-/// are sent, which two at once would mix up.
-#[derive(Debug)]
-struct Lane {
-    channel: Channel,
-    turn: tokio::sync::Mutex<()>,
+    pub(super) doubt: Arc<Doubt>,
 }
 
 impl Node {
     pub(super) fn new(uri: AMQPUri, weight: u32, max_priority: Option<u8>) -> Self {
         let (link, trouble) = (watch::channel(None).0, Mutex::default());
-        Self { uri, weight, link, trouble, max_priority }
+        Self { uri, weight, link, trouble, max_priority, doubt: Arc::default() }
     }
 
     /// The connection, if there is one now.
@@ -93,14 +102,19 @@ impl Node {
     /// Keeps a connection for as long as it is polled.
     pub(super) async fn keep(self: Arc<Self>) {
         let mut wait = FIRST_WAIT;
+        let mut is_reborn = false;
         let address = format!("{}:{}", self.uri.authority.host, self.uri.authority.port);
         loop {
-            match timeout(CONNECT, Link::open(&self.uri, self.max_priority)).await {
+            match timeout(CONNECT, Link::open(&self)).await {
                 Ok(Ok(link)) => {
                     tracing::info!(node = %address, "connected to RabbitMQ at {address}");
                     wait = FIRST_WAIT;
                     let link = Arc::new(link);
                     self.succeeded();
+                    if is_reborn {
+                        self.doubt.raise();
+                    }
+                    is_reborn = true;
                     self.link.send_replace(Some(link.clone()));
                     link.lost().await;
                     self.link.send_replace(None);
@@ -120,23 +134,20 @@ impl Node {
 }
 
 impl Link {
-    async fn open(uri: &AMQPUri, max_priority: Option<u8>) -> Result<Self, Error> {
-        let connect = || Connection::connect_uri(uri.clone(), ConnectionProperties::default());
+    async fn open(node: &Node) -> Result<Self, Error> {
+        let connect = || Connection::connect_uri(node.uri.clone(), ConnectionProperties::default());
         let (publisher, consumer) = futures_util::future::try_join(connect(), connect()).await?;
-        let mut lanes = Vec::with_capacity(LANES);
-        for _ in 0..LANES {
-            let channel = publisher.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            lanes.push(Lane { channel, turn: tokio::sync::Mutex::default() });
-        }
-        let (intake, declared) = Default::default();
-        Ok(Self { publisher, consumer, lanes, intake, declared, max_priority })
+        let publish = publisher.create_channel().await?;
+        publish.confirm_select(ConfirmSelectOptions::default()).await?;
+        let (numbering, intake, declared) = Default::default();
+        let (max_priority, doubt) = (node.max_priority, node.doubt.clone());
+        Ok(Self { publisher, consumer, publish, numbering, intake, declared, max_priority, doubt })
     }
 
     pub(super) fn is_alive(&self) -> bool {
         self.publisher.status().connected()
             && self.consumer.status().connected()
-            && self.lanes.iter().all(|lane| lane.channel.status().connected())
+            && self.publish.status().connected()
     }
 
     /// Returns when one of the connections is gone.
@@ -157,67 +168,73 @@ impl Link {
         }
     }
 
-    /// Publishes all, and says of each whether the node confirmed in time that it keeps it. All
-    /// are on their way at once.
+    /// Publishes all, and says of each what became of it in time. All are on their way at once.
     pub(super) async fn publish(
         &self,
         all: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
-    ) -> Vec<bool> {
-        let mut confirmed = vec![false; all.len()];
+    ) -> Vec<Fate> {
+        let mut fates = vec![Fate::Unsent; all.len()];
         let work = async {
-            let (_turn, lane) = self.lane().await;
             let queues: HashSet<&str> = all.iter().map(|out| out.borrow().queue.as_str()).collect();
             for queue in queues {
                 self.declare(queue).await?;
             }
+            fates.fill(Fate::Unknown);
             let sends = all.iter().enumerate();
             let mut sends: FuturesUnordered<_> =
-                sends.map(|(at, out)| self.send(lane, at, out.borrow())).collect();
-            while let Some((at, is_confirmed)) = sends.next().await {
-                confirmed[at] = is_confirmed;
+                sends.map(|(at, out)| async move { (at, self.send(out.borrow()).await) }).collect();
+            while let Some((at, fate)) = sends.next().await {
+                fates[at] = fate;
             }
             Ok::<(), Error>(())
         };
         if let Ok(Err(error)) = timeout(patience, work).await {
             tracing::debug!(error = ?error, "cannot publish: {error}");
         }
-        confirmed
+        fates
     }
 
-    async fn lane(&self) -> (tokio::sync::MutexGuard<'_, ()>, &Channel) {
-        let free = |lane: &'_ Lane| lane.turn.try_lock().is_ok();
-        let lane = self.lanes.iter().find(|lane| free(lane)).unwrap_or(&self.lanes[0]);
-        (lane.turn.lock().await, &lane.channel)
-    }
-
-    async fn send(&self, lane: &Channel, at: usize, out: &Outgoing) -> (usize, bool) {
+    async fn send(&self, out: &Outgoing) -> Fate {
+        if !self.is_alive() {
+            return Fate::Unsent;
+        }
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let (queue, properties) = (out.queue.clone(), out.properties.clone());
-        let sent = lane.basic_publish("".into(), queue, options, &out.payload, properties).await;
-        let answer = match sent {
+        let answer = match self.hand_over(out, options).await {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),
         };
-        let is_confirmed = match answer {
-            Ok(Confirmation::Ack(None)) => true,
+        match answer {
+            Ok(Confirmation::Ack(None)) => Fate::Kept,
             Ok(Confirmation::Ack(Some(_))) => {
                 // Its queue was deleted behind our back; the next attempt makes it anew.
                 self.forget(out.queue.as_str());
-                false
+                Fate::Unsent
             }
-            _ => false,
-        };
-        (at, is_confirmed)
+            Ok(_) => Fate::Unsent,
+            Err(_) => Fate::Unknown,
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        out: &Outgoing,
+        options: BasicPublishOptions,
+    ) -> Result<PublisherConfirm, Error> {
+        let (queue, properties) = (out.queue.clone(), out.properties.clone());
+        let publish = &self.publish;
+        let mut sent =
+            pin!(publish.basic_publish("".into(), queue, options, &out.payload, properties));
+        poll_fn(|cx| {
+            let _one = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Publishes to whoever is there to hear it, such as a result that someone waits for.
     pub(super) async fn tell(&self, out: &Outgoing) {
-        let (options, properties) = (BasicPublishOptions::default(), out.properties.clone());
-        let (_turn, lane) = self.lane().await;
-        let told =
-            lane.basic_publish("".into(), out.queue.clone(), options, &out.payload, properties);
-        if let Err(error) = told.await {
+        if let Err(error) = self.hand_over(out, BasicPublishOptions::default()).await {
             tracing::debug!(error = ?error, "cannot send a result: {error}");
         }
     }
@@ -272,7 +289,7 @@ impl Link {
 
     pub(super) async fn purge(&self, queue: &str) -> Result<u64, Error> {
         self.declare(queue).await?;
-        let purged = self.lanes[0].channel.queue_purge(queue.into(), Default::default()).await?;
+        let purged = self.publish.queue_purge(queue.into(), Default::default()).await?;
         Ok(u64::from(purged))
     }
 }
@@ -289,8 +306,6 @@ fn is_refused(error: &Error) -> bool {
     matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }
 
-/// Publishers of a connection at once.
-pub(super) const LANES: usize = 4;
 const CONNECT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
 const FIRST_WAIT: Duration = Duration::from_millis(100);

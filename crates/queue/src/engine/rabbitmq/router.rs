@@ -10,7 +10,7 @@ use futures_util::future::select_all;
 
 use super::{
     envelope::Outgoing,
-    node::{Link, Node},
+    node::{Fate, Link, Node},
 };
 
 #[derive(Debug)]
@@ -43,14 +43,13 @@ impl Router {
         let _ = tokio::time::timeout(limit, select_all(one)).await;
     }
 
-    /// Publishes all, and says of each whether a node confirmed it. A node that does not answer in
-    /// time is not followed by another: what it was given may have arrived, and the caller has
-    /// waited long enough.
+    /// Publishes all, and says of each what became of it. What one node may have is not given to
+    /// another: whoever sends it again must first see to it that it runs once.
     pub(super) async fn send(
         &self,
         all: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
-    ) -> Vec<bool> {
+    ) -> Vec<Fate> {
         let mut sent = Vec::with_capacity(all.len());
         for window in all.chunks(WINDOW) {
             sent.extend(self.send_window(window, patience).await);
@@ -62,29 +61,33 @@ impl Router {
         &self,
         window: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
-    ) -> Vec<bool> {
-        let mut sent = vec![false; window.len()];
+    ) -> Vec<Fate> {
+        let mut sent = vec![Fate::Unsent; window.len()];
         for _ in 0..self.nodes.len() {
             let Some(node) = self.next(patience > PUSH) else { return sent };
             let Some(link) = node.link() else { continue };
-            let left: Vec<usize> = (0..window.len()).filter(|at| !sent[*at]).collect();
-            let confirmed = match left.len() == window.len() {
+            let left: Vec<usize> =
+                (0..window.len()).filter(|at| sent[*at] == Fate::Unsent).collect();
+            let fates = match left.len() == window.len() {
                 true => link.publish(window, patience).await,
                 false => {
                     let rest: Vec<&Outgoing> = left.iter().map(|at| window[*at].borrow()).collect();
                     link.publish(&rest, patience).await
                 }
             };
-            for (at, is_confirmed) in left.into_iter().zip(confirmed) {
-                sent[at] = is_confirmed;
+            if patience > PUSH && fates.contains(&Fate::Unknown) {
+                link.doubt.raise();
             }
-            if sent.iter().all(|is_sent| *is_sent) {
+            let is_kept = fates.iter().all(|fate| *fate == Fate::Kept);
+            for (at, fate) in left.into_iter().zip(fates) {
+                sent[at] = fate;
+            }
+            if is_kept {
                 node.succeeded();
                 return sent;
             }
-            let is_lost = !link.is_alive();
             node.failed();
-            if !is_lost {
+            if link.is_alive() {
                 return sent;
             }
         }
@@ -111,8 +114,8 @@ impl Router {
 }
 
 /// Messages that are on their way to be confirmed at once.
-pub(super) const WINDOW: usize = 256;
+const WINDOW: usize = 256;
 /// How long a push waits for a confirmation before its task goes another way.
-pub(super) const PUSH: Duration = Duration::from_millis(200);
+pub(super) const PUSH: Duration = Duration::from_millis(150);
 /// How long whoever carries what is safe already waits for one.
 pub(super) const CARRY: Duration = Duration::from_secs(5);

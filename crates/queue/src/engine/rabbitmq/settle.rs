@@ -15,21 +15,29 @@ use crate::{
 
 impl Rabbitmq {
     pub(super) async fn extend_leases(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
+        // A claim that is under way does it as well.
+        if let Ok(_one) = self.taking.try_lock() {
+            self.mind_the_lost().await?;
+        }
+        let known: Vec<Lease> = leases.iter().map(|lease| self.known_as(lease)).collect();
         let (light, rows): (Vec<Lease>, Vec<Lease>) =
-            leases.iter().cloned().partition(|lease| lease.row == LIGHT);
+            known.iter().cloned().partition(|lease| lease.row == LIGHT);
         let mut lost = match rows.is_empty() {
             true => Vec::new(),
             false => self.carrier.ledger.extend(&rows, by).await?,
         };
+        // The worker knows them by the leases that it was given.
+        for lost in &mut lost {
+            if let Some(at) = known.iter().position(|lease| lease == lost) {
+                *lost = leases[at].clone();
+            }
+        }
         let until = self.clock.elapsed().saturating_add(by);
         let mut all = self.lock_held();
         for lease in light {
             match all.get_mut(&lease) {
-                Some(held) if held.acker.usable() => held.until = until,
-                _ => {
-                    all.remove(&lease);
-                    lost.push(lease);
-                }
+                Some(held) => held.until = until,
+                None => lost.push(lease),
             }
         }
         drop(all);
@@ -39,6 +47,9 @@ impl Rabbitmq {
     }
 
     pub(super) async fn settle_ended(&self, ended: &[Ended]) -> Result<Vec<bool>> {
+        let known = |ended: &Ended| Ended { lease: self.known_as(&ended.lease), ..ended.clone() };
+        let told: &[Ended] = ended;
+        let ended: Vec<Ended> = ended.iter().map(known).collect();
         let light = |ended: &&Ended| ended.lease.row == LIGHT;
         // The ledger first: if it fails, nothing has happened and all of it is tried again.
         let rows: Vec<Ended> = ended.iter().filter(|ended| !light(ended)).cloned().collect();
@@ -55,7 +66,11 @@ impl Rabbitmq {
             .map(|ended| if ended.lease.row == LIGHT { light.next() } else { recorded.next() })
             .map(|is_recorded| is_recorded.unwrap_or(false))
             .collect();
-        self.tell(ended, &recorded).await;
+        self.tell(told, &recorded).await;
+        {
+            let mut adopted = self.lock_adopted();
+            told.iter().for_each(|ended| drop(adopted.remove(&ended.lease)));
+        }
         if rows.iter().any(|ended| ended.verdict == Verdict::Release) {
             self.carrier.carry().await?;
         }
@@ -99,14 +114,19 @@ impl Rabbitmq {
         };
         let ends = ends.into_iter().map(|(held, verdict)| async move {
             let Some(held) = held else { return false };
-            let done = match verdict {
-                Verdict::Release => {
-                    let options = BasicNackOptions { requeue: true, ..Default::default() };
-                    held.acker.nack(options).await
+            if *verdict == Verdict::Release {
+                let options = BasicNackOptions { requeue: true, ..Default::default() };
+                return held.acker.nack(options).await.unwrap_or(false);
+            }
+            let id = held.message.id();
+            match held.acker.ack(BasicAckOptions::default()).await {
+                Ok(true) => {
+                    self.recent.add(&held.link, id);
+                    true
                 }
-                _ => held.acker.ack(BasicAckOptions::default()).await,
-            };
-            done.unwrap_or(false)
+                // The broker gives it out again, and whoever gets it finds it noted here.
+                _ => self.carrier.ledger.note_ran(&[id]).await.is_ok(),
+            }
         });
         join_all(ends).await
     }

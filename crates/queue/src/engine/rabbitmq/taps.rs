@@ -45,6 +45,8 @@ struct Stored {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) queue: String,
+    /// The place of its connection among those that were asked.
+    pub(super) link: usize,
     pub(super) delivery: Delivery,
     pub(super) channel: Channel,
 }
@@ -111,7 +113,7 @@ impl Store {
                     && !delivery.acker.poisoned()
                 {
                     let (queue, channel) = (queue.clone(), channel.clone());
-                    taken.push(Taken { queue, delivery, channel });
+                    taken.push(Taken { queue, link, delivery, channel });
                 }
             }
         }
@@ -225,6 +227,7 @@ impl Link {
     /// another. They go back when the channel closes, if not before.
     pub(super) async fn look_through(
         &self,
+        at: usize,
         queue: &str,
         limit: usize,
     ) -> Result<Vec<Taken>, Error> {
@@ -235,7 +238,7 @@ impl Link {
             let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
             let Some(got) = got else { break };
             let (queue, channel) = (queue.to_owned(), channel.clone());
-            taken.push(Taken { queue, delivery: got.delivery, channel });
+            taken.push(Taken { queue, link: at, delivery: got.delivery, channel });
         }
         Ok(taken)
     }

@@ -182,6 +182,7 @@ fn read(fields: &HashMap<String, Vec<u8>>) -> Option<Record> {
         |name: &str| fields.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let number = |name: &str| text(name)?.parse::<i64>().ok();
     let count = |name: &str| u32::try_from(number(name).unwrap_or(0)).unwrap_or(0);
+    let value = |name: &str| serde_json::from_str(&text(name)?).ok();
     let mut message = Message::from_json(fields.get("m")?).ok()?;
     let state = match text("s")?.as_str() {
         "suspect" => State::Queued,
@@ -202,7 +203,8 @@ fn read(fields: &HashMap<String, Vec<u8>>) -> Option<Record> {
         finished_ms: number("f"),
         worker: text("w"),
         reason: text("x"),
-        result: text("res").and_then(|text| serde_json::from_str(&text).ok()),
+        progress: value("pg").filter(|_| state == State::Running),
+        result: value("res"),
     })
 }
 
@@ -219,6 +221,7 @@ fn bare(message: Message) -> Record {
         finished_ms: None,
         worker: None,
         reason: None,
+        progress: None,
         result: None,
     }
 }

@@ -14,18 +14,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use ::redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError,
     ServerErrorKind, ToRedisArgs,
-    aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use async_trait::async_trait;
 use serde_json::Value;
 use throng_core::{Clock, EngineUrl};
-use throng_db::{
-    Tx,
-    outbox::{self, Entry},
-};
+use throng_db::{Db, Tx, outbox};
 use tokio::sync::watch;
 
-use self::{ready::Parcel, scripts::Scripts};
+use self::{line::Line, ready::Parcel, scripts::Scripts, spool::Spool};
 use super::{Batch, Claim, Ended, Engine, Fire, Lease, Part, Signals, Tended, gather::Gather};
 use crate::celery::redis::Channels;
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
@@ -33,21 +29,25 @@ use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 mod arrival;
 mod chord;
 mod inspect;
+pub(crate) mod line;
 mod ready;
 mod scripts;
 mod settle;
+mod spool;
 
 /// Tasks on a Redis server, in Celery's layout.
 #[derive(Clone)]
 pub struct Redis {
     client: Client,
-    connection: ConnectionManager,
+    connection: Line,
+    spool: Option<Arc<Spool>>,
     clock: Clock,
     signals: Arc<Signals>,
     gather: Arc<Gather<Arc<Parcel>, TaskId>>,
     scripts: Arc<Scripts>,
     /// kombu's `global_keyprefix`: before every key.
     prefix: Arc<str>,
+    most_spooled: u64,
     keep: Duration,
     is_lowest_first: bool,
 }
@@ -56,8 +56,9 @@ impl Redis {
     /// Connects to the server that `url` names.
     ///
     /// Options: `prefix` (kombu's `global_keyprefix`), `keep_s` (how long records of finished tasks
-    /// stay, an hour unless set) and `lowest_first=true`, which serves priority 0 before 9 as
-    /// Celery does on Redis.
+    /// stay, an hour unless set), `lowest_first=true`, which serves priority 0 before 9 as Celery
+    /// does on Redis, and `spool` (how many tasks are kept in the site's database while the server
+    /// does not answer, 100,000 unless set).
     ///
     /// # Errors
     /// [`Error::Url`] for a URL that is wrong, [`Error::Engine`] when the server does not answer.
@@ -66,20 +67,16 @@ impl Redis {
         let prefix: String = options.take("prefix")?.unwrap_or_default();
         let keep_s: u64 = options.take("keep_s")?.unwrap_or(3600);
         let is_lowest_first: bool = options.take("lowest_first")?.unwrap_or(false);
+        let most_spooled: u64 = options.take("spool")?.unwrap_or(100_000);
         options.finish()?;
         let client = Client::open(address(url)?).map_err(failed("open the server"))?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT))
-            .set_max_delay(Duration::from_secs(1))
-            .set_number_of_retries(3);
-        let connection = client
-            .get_connection_manager_with_config(config)
-            .await
-            .map_err(failed("reach the server"))?;
+        let connection =
+            Line::open(client.clone(), TIMEOUT).await.map_err(failed("reach the server"))?;
         Ok(Self {
             client,
             connection,
+            spool: None,
+            most_spooled,
             clock,
             signals: Arc::default(),
             gather: Gather::new(FLIGHTS, ready::CHUNK),
@@ -88,6 +85,13 @@ impl Redis {
             keep: Duration::from_secs(keep_s),
             is_lowest_first,
         })
+    }
+
+    /// Keeps what is pushed while the server does not answer in the outbox of `db`, for whoever
+    /// relays it.
+    #[must_use]
+    pub fn spool(self, db: Db) -> Self {
+        Self { spool: Some(Arc::new(Spool::new(db, self.most_spooled))), ..self }
     }
 
     fn key(&self, rest: impl fmt::Display) -> String {
@@ -136,15 +140,12 @@ impl Engine for Redis {
     }
 
     async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
-        self.push_messages(messages).await.map_err(failed("push a task"))
+        self.push_or_keep(messages).await
     }
 
     async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
-        let id = message.id();
-        let kind = crate::OUTBOX_KIND.to_owned();
-        let entry = Entry { kind, key: id.to_string(), payload: message.to_json().into() };
-        outbox::push_in(tx, entry).await.map_err(failed("push a task"))?;
-        Ok(id)
+        outbox::push_in(tx, spool::entry(message)).await.map_err(failed("push a task"))?;
+        Ok(message.id())
     }
 
     async fn arrival(&self, queues: &[String]) {
@@ -161,6 +162,12 @@ impl Engine for Redis {
 
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
         self.settle_ended(ended).await.map_err(failed("record how tasks ended"))
+    }
+
+    async fn note_progress(&self, lease: &Lease, progress: &Value) -> Result<()> {
+        let arguments = [lease.id.as_str(), &lease.token, &progress.to_string()];
+        let noted = self.run::<i64>(&self.scripts.progress, &arguments).await;
+        noted.map(drop).map_err(failed("note the progress of a task"))
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {

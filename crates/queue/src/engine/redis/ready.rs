@@ -165,8 +165,8 @@ pub(super) struct Parcel {
     due_ms: Option<i64>,
     expires_ms: Option<i64>,
     unique: String,
-    /// Whether it runs at most once, and whether it ignores its result.
-    flags: [bool; 2],
+    /// Whether it runs at most once, whether it ignores its result, whether it is debounced.
+    flags: [bool; 3],
 }
 
 impl Parcel {
@@ -185,7 +185,7 @@ impl Parcel {
             due_ms: message.due_ms(now_ms).filter(|due_ms| *due_ms > now_ms),
             expires_ms: message.expires_ms(),
             unique: message.unique_key().unwrap_or_default().to_owned(),
-            flags: [message.is_at_most_once(), message.ignores_result()],
+            flags: [message.is_at_most_once(), message.ignores_result(), message.is_debounced()],
         }
     }
 
@@ -201,12 +201,8 @@ impl Parcel {
         number(call, self.due_ms);
         number(call, self.expires_ms);
         call.arg(&self.unique);
-        call.arg(match self.flags {
-            [false, false] => "00",
-            [false, true] => "01",
-            [true, false] => "10",
-            [true, true] => "11",
-        });
+        let flag = |is_so: bool| if is_so { b'1' } else { b'0' };
+        call.arg(self.flags.map(flag).as_slice());
     }
 }
 

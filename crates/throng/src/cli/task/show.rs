@@ -44,6 +44,7 @@ pub(super) fn text(record: &Record) -> String {
     line("finished", record.finished_ms.map(time));
     line("worker", record.worker.clone());
     line("arguments", Some(arguments(record).to_string()));
+    line("progress", record.progress.as_ref().map(Value::to_string));
     line("result", record.result.as_ref().map(Value::to_string));
     page
 }
@@ -64,6 +65,7 @@ pub(super) fn json(record: &Record) -> Value {
         "finished_ms": record.finished_ms,
         "worker": record.worker,
         "arguments": arguments(record),
+        "progress": record.progress,
         "result": record.result,
     })
 }

@@ -94,7 +94,16 @@ local function push(at)
   if redis.call('EXISTS', task) == 1 then return id end
   if unique ~= '' then
     local holder = redis.call('GET', unique_key(unique))
-    if holder then return holder end
+    if holder and string.sub(flags, 3, 3) == '1' then
+      -- Debounced: it takes the place of what waits, and the key of what does not wait any more.
+      local is = redis.call('HMGET', task_key(holder), 's', 'q')
+      if is[1] == 'waiting' then
+        redis.call('ZREM', state_key('waiting', is[2]), holder)
+        finish(holder, is[2], 'cancelled', nil, 'a later push took its place')
+      end
+    elseif holder then
+      return holder
+    end
     redis.call('SET', unique_key(unique), id, 'PX', WEEK)
   end
   name_queue(queue)
