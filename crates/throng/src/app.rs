@@ -8,10 +8,10 @@ use throng_db::Migration;
 use throng_queue::Schedule;
 
 use crate::{
-    Command, Ctx, Result, Site, Task, command,
+    Command, Ctx, Receiver, Result, Site, Task, command,
     ctx::Provided,
     error::{ErrorPage, Look},
-    task,
+    signal, task,
     web::{Asset, door::Rules, session::Accounts},
 };
 
@@ -39,6 +39,7 @@ pub struct App {
     pub(crate) rules: Rules,
     pub(crate) migrations: Vec<&'static [Migration]>,
     pub(crate) tasks: Vec<task::Kind>,
+    pub(crate) receivers: Vec<signal::Hearing>,
     pub(crate) schedules: Vec<Schedule>,
     pub(crate) commands: Vec<command::Own>,
     pub(crate) at_start: Vec<AtStart>,
@@ -66,6 +67,7 @@ impl App {
             },
             migrations: Vec::new(),
             tasks: Vec::new(),
+            receivers: Vec::new(),
             schedules: Vec::new(),
             commands: Vec::new(),
             at_start: Vec::new(),
@@ -99,6 +101,12 @@ impl App {
     /// Lets workers run tasks of this kind.
     pub fn task<T: Task>(mut self) -> Self {
         self.tasks.push(task::Kind::of::<T>());
+        self
+    }
+
+    /// Lets workers tell this receiver of every change to its table that is signalled.
+    pub fn receiver<R: Receiver>(mut self) -> Self {
+        self.receivers.push(signal::Hearing::of::<R>());
         self
     }
 

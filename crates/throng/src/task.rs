@@ -5,7 +5,7 @@ use std::{future::Future, ops::Deref, pin::Pin, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use throng_db::{Db, Tx, outbox};
-use throng_queue::{Delivery, Message, Outcome, Policy, TaskId};
+use throng_queue::{Delivery, Message, Outcome, Policy, Signal, TaskId};
 
 use crate::{Ctx, ErrorKind, Result, Site, ctx::seen};
 
@@ -104,6 +104,15 @@ impl Queue {
         task: T,
     ) -> Result<TaskId> {
         Ok(self.room.push_in(tx, message(&task)?.delay(delay)).await?)
+    }
+
+    /// Tells every receiver of the signal's table ([`Receiver`](crate::Receiver)) if, and only if,
+    /// `tx` commits.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn signal_in(&self, tx: &Tx, signal: Signal) -> Result<TaskId> {
+        self.send_in(tx, signal.message()?).await
     }
 
     /// Pushes a [`Message`], such as one made by [`message`] or for a worker in another language.

@@ -276,6 +276,19 @@ impl Message {
         Ok(())
     }
 
+    /// Takes over what whoever pushed `cause` had seen, and notes the cause.
+    pub(crate) fn inherit(mut self, cause: &Self) -> Self {
+        for (name, value) in &cause.headers {
+            // `throng_…` says how an engine keeps that one task.
+            if name.starts_with("throng-") {
+                self.headers.insert(name.clone(), value.clone());
+            }
+        }
+        self.headers.insert("parent_id".into(), json!(cause.id()));
+        self.headers.insert("root_id".into(), cause.headers.get("root_id").cloned().into());
+        self
+    }
+
     fn write_body(&mut self, body: &Body) {
         self.body = body.to_json();
         self.content_type = body::JSON.into();

@@ -10,6 +10,7 @@ use throng_core::Shutdown;
 
 use crate::{Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
+mod batch;
 mod delivery;
 pub(crate) mod desk;
 mod follow;
@@ -19,14 +20,15 @@ mod rounds;
 pub use delivery::{Delivery, Outcome};
 pub(crate) use rounds::matches;
 
-use crate::celery::Entered;
+use crate::{celery::Entered, signal::Receivers};
 
 /// Runs tasks. Built up by [`on`](Self::on) and its like, then [`run`](Self::run).
 #[derive(Debug)]
 pub struct Worker {
-    queue: Queue,
+    pub(crate) queue: Queue,
     handlers: HashMap<String, Handler>,
     schedules: Vec<Schedule>,
+    pub(crate) receivers: Receivers,
     config: WorkerConfig,
 }
 
@@ -94,7 +96,8 @@ impl Worker {
     #[must_use]
     pub fn new(queue: Queue) -> Self {
         let config = WorkerConfig::default();
-        Self { queue, handlers: HashMap::new(), schedules: Vec::new(), config }
+        let (handlers, schedules, receivers) = Default::default();
+        Self { queue, handlers, schedules, receivers, config }
     }
 
     /// Takes on what `config` says rather than the default.
@@ -191,7 +194,7 @@ impl Worker {
     /// # Errors
     /// None today; an engine that does not answer is logged and asked again.
     pub async fn run(self, shutdown: Shutdown) -> Result<Report> {
-        let Self { queue, handlers, schedules, config } = self;
+        let Self { queue, handlers, schedules, config, .. } = self.fan_out();
         let wire = queue.engine().celery();
         let celery = wire.map(|wire| Entered::new(wire, &queue, &config, &shutdown));
         let (desk, shutdown, served) = match celery {

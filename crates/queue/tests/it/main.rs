@@ -2,18 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+mod bad_input;
 #[cfg(feature = "redis")]
 mod celery;
 #[cfg(feature = "redis")]
 mod control;
+mod counters;
 mod crash;
 mod engines;
+mod everywhere;
 mod push;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 #[cfg(feature = "redis")]
 mod redis;
 mod schedule;
+mod signals;
 mod site;
 mod transfer;
 mod weather;

@@ -24,7 +24,7 @@ use crate::{
     app::AtStart,
     command,
     ctx::{Started, pages::Pages},
-    task,
+    signal, task,
     web::{assets::Assets, door::Door},
 };
 
@@ -42,6 +42,7 @@ pub(crate) struct Works {
     /// Where requests come in: the door, or what stands before it.
     pub(crate) front: Front,
     pub(crate) tasks: Vec<task::Kind>,
+    pub(crate) receivers: Vec<signal::Hearing>,
     pub(crate) schedules: Vec<Schedule>,
     /// Keeps the site from being asked to stop, where nobody will.
     pub(crate) kept: Option<Trigger>,
@@ -111,8 +112,8 @@ impl App {
             let clock = door.site().0.clock.clone();
             telling.also(|shutdown| pages.hear(clock, shutdown)).await;
         }
-        let (tasks, schedules) = (self.tasks, self.schedules);
-        let works = Works { door, front, tasks, schedules, kept: None, telling };
+        let (tasks, receivers, schedules) = (self.tasks, self.receivers, self.schedules);
+        let works = Works { door, front, tasks, receivers, schedules, kept: None, telling };
         Ok((works, self.at_start))
     }
 

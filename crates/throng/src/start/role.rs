@@ -79,6 +79,11 @@ impl Works {
             let (site, run) = (site.clone(), kind.run);
             worker = worker.on(kind.name, kind.policy, move |delivery| run(site.clone(), delivery));
         }
+        for hearing in &self.receivers {
+            let (site, run) = (site.clone(), hearing.run);
+            let hear = move |signal, delivery| run(site.clone(), signal, delivery);
+            worker = worker.on_signal(hearing.name, hearing.table, hearing.policy, hear);
+        }
         for schedule in &self.schedules {
             worker = worker.schedule(schedule.clone());
         }

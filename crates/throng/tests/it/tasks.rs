@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use throng::{
-    queue::{Filter, State},
+    Ctx, Receiver, Result,
+    queue::{Filter, Signal, State},
     testing,
 };
 
@@ -71,5 +72,36 @@ async fn a_delayed_task_waits_for_its_time() {
     assert_eq!(site.run_tasks().await, 1);
     let done = Filter { state: Some(State::Done), ..Filter::default() };
     assert_eq!(cx.queue.list(&done).await.unwrap().len(), 1);
+    site.finish().await;
+}
+
+/// Says on the bus what it hears.
+struct Echo;
+
+impl Receiver for Echo {
+    const NAME: &'static str = "echo";
+    const TABLE: &'static str = "note";
+
+    async fn hear(cx: Ctx, signal: Signal) -> Result {
+        cx.bus.publish("notes", &format!("{} {:?}", signal.id, signal.columns)).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn receivers_hear_of_a_change_if_it_was_committed() {
+    let site = testing::boot(app().receiver::<Echo>()).await;
+    let cx = site.ctx();
+    let mut heard = cx.bus.subscribe("notes").await.unwrap();
+    for (id, is_kept) in [(6, false), (7, true)] {
+        let tx = cx.db.begin().await.unwrap();
+        let signal = Signal::saved("note", id).columns(["text"]);
+        cx.queue.signal_in(&tx, signal).await.unwrap();
+        cx.queue.signal_in(&tx, Signal::deleted("other", id)).await.unwrap();
+        if is_kept { tx.commit().await.unwrap() } else { drop(tx) }
+    }
+    site.run_tasks().await;
+    assert_eq!(heard.next().await.unwrap(), "\"7 [\\\"text\\\"]\"");
+    assert!(heard.next().now_or_never().is_none(), "neither rolled back nor of another table");
     site.finish().await;
 }
