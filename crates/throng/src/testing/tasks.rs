@@ -44,6 +44,9 @@ impl Site {
         let mut ran = 0;
         for _ in 0..MAX_ROUNDS {
             ran += self.run_tasks().await;
+            if self.has_due_tasks().await {
+                continue; // the worker gave some back when it was told to stop
+            }
             let waiting = self.list(State::Waiting).await;
             let Some(due_ms) = waiting.iter().filter_map(|record| record.due_ms).min() else {
                 return ran;
@@ -54,15 +57,16 @@ impl Site {
         panic!("tasks go on for ever: {}", self.left_behind().await.join(", "));
     }
 
+    /// Looks at those held back first: one that is started meanwhile is seen as running.
     async fn has_due_tasks(&self) -> bool {
         let now_ms = self.ctx().clock.now_ms();
-        let counts = self.ctx().queue.counts().await.expect("the database of the test answers");
-        let is_busy = |state| matches!(state, State::Queued | State::Running);
-        if counts.iter().any(|count| is_busy(count.state) && count.tasks > 0) {
+        let waiting = self.list(State::Waiting).await;
+        if waiting.iter().any(|record| record.due_ms.is_none_or(|due_ms| due_ms <= now_ms)) {
             return true;
         }
-        let waiting = self.list(State::Waiting).await;
-        waiting.iter().any(|record| record.due_ms.is_none_or(|due_ms| due_ms <= now_ms))
+        let counts = self.ctx().queue.counts().await.expect("the database of the test answers");
+        let is_busy = |state| matches!(state, State::Queued | State::Running);
+        counts.iter().any(|count| is_busy(count.state) && count.tasks > 0)
     }
 
     async fn list(&self, state: State) -> Vec<Record> {
