@@ -58,6 +58,8 @@ pub(super) struct Rounds {
     suspect: Option<Lease>,
     /// Short runs since the last claim: how far ahead it is worth to claim.
     short_runs: usize,
+    /// Runs that had ended at the heartbeat before.
+    ran_before: u64,
     /// How long to wait before looking again when nothing wakes the worker.
     poll: Duration,
     /// Counts the timers for that; the last one set is the one that counts.
@@ -120,6 +122,7 @@ impl Rounds {
             may_have_more: true,
             suspect: None,
             short_runs: 0,
+            ran_before: 0,
             poll: FIRST_POLL,
             looks: 0,
             unknown: HashSet::new(),
@@ -441,9 +444,11 @@ impl Rounds {
     /// What was leased ahead and still waits goes to whoever is free.
     fn give_back_stale(&mut self) {
         let is_full = self.weight >= self.config.concurrency;
-        if is_full && self.short_runs == 0 {
+        if is_full && self.report.ran == self.ran_before {
+            self.short_runs = 0;
             self.release_ready();
         }
+        self.ran_before = self.report.ran;
     }
 
     fn release_ready(&mut self) {

@@ -11,6 +11,7 @@ mod counters;
 mod crash;
 mod engines;
 mod everywhere;
+mod fairness;
 mod push;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
