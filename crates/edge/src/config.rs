@@ -52,6 +52,11 @@ pub struct Config {
     pub max_queue: usize,
     /// How long a request may wait there, in milliseconds. Defaults to 5,000.
     pub queue_timeout_ms: u64,
+    /// Stale pages that are fetched anew at a time, while visitors are served what there is. One
+    /// that finds no room is left to its next visitor, so that pages which run out together do not
+    /// keep the back ends from those who wait. With 0, whoever finds a page past its grace waits for
+    /// a new one. Defaults to 64.
+    pub max_refreshes: usize,
     /// How a back end is chosen. Defaults to [`Balance::PeakEwma`].
     pub balance: Balance,
     /// How often one idempotent request may be tried again at another back end. Defaults to 3.
@@ -124,6 +129,7 @@ impl Default for Config {
             max_requests_per_server: 256,
             max_queue: 1_024,
             queue_timeout_ms: 5_000,
+            max_refreshes: 64,
             balance: Balance::default(),
             retries: 3,
             retry_after_s: 5,

@@ -114,8 +114,14 @@ impl Edge {
             match self.inner.cache.ask(&question, has_waited) {
                 Step::Serve(served) => return Ok(answer(served)),
                 Step::Refresh(served, fetch) => {
-                    let edge = self.clone();
-                    self.inner.tasks.spawn(async move { edge.refresh(fetch).await });
+                    // Without a place, `fetch` ends here, and the next visitor tries.
+                    if let Ok(place) = Arc::clone(&self.inner.refreshes).try_acquire_owned() {
+                        let edge = self.clone();
+                        self.inner.tasks.spawn(async move {
+                            edge.refresh(fetch).await;
+                            drop(place);
+                        });
+                    }
                     return Ok(answer(served));
                 }
                 // The back end answers whoever waits by then, also when this visitor has left.

@@ -28,6 +28,7 @@ use std::{
 
 use http::{Request, Response};
 use throng_core::Clock;
+use tokio::sync::Semaphore;
 
 use fleet::Fleet;
 pub use listen::Listener;
@@ -59,6 +60,7 @@ struct Inner {
     tasks: Tasks,
     budget: Budget,
     waiting: AtomicUsize,
+    refreshes: Arc<Semaphore>,
     is_read_only: AtomicBool,
     /// Makes request ids and draws servers.
     random: foldhash::quality::RandomState,
@@ -106,6 +108,7 @@ impl Edge {
             let disk = Disk::open(folder, config.disk_bytes, (&cache, clock));
             disk.map_err(|source| Error::Disk { folder: folder.clone(), source })
         };
+        let max_refreshes = config.max_refreshes.min(Semaphore::MAX_PERMITS);
         let inner = Inner {
             disk: config.disk_folder.as_ref().map(open).transpose()?,
             cache,
@@ -116,6 +119,7 @@ impl Edge {
             tasks: Tasks::default(),
             budget: Budget::new(clock.elapsed()),
             waiting: AtomicUsize::new(0),
+            refreshes: Arc::new(Semaphore::new(max_refreshes)),
             is_read_only: AtomicBool::new(false),
             random: foldhash::quality::RandomState::default(),
             drawn: AtomicU64::new(0),

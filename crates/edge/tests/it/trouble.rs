@@ -1,9 +1,22 @@
 //! Back ends that are full, dead, drained or slow, and an edge that is being stopped.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use throng_edge::{ClientLimits, Config, Error, Upstream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use throng_core::Clock;
+use throng_edge::{Body, ClientLimits, Config, Edge, Error, Upstream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+};
 
 use crate::wire::{BackEnd, bypass, ok, run};
 
@@ -35,6 +48,48 @@ async fn a_full_site_says_so_and_still_serves_what_is_cached() {
     }
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 5"), "{refused}");
     assert!(site.get("/cached").await.ends_with("quick"));
+}
+
+#[tokio::test]
+async fn only_so_many_stale_pages_are_fetched_anew_at_a_time() {
+    let (gate, asked) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
+    let service = {
+        let (gate, asked) = (Arc::clone(&gate), Arc::clone(&asked));
+        tower::service_fn(move |_: Request<Body>| {
+            let (gate, asked) = (Arc::clone(&gate), Arc::clone(&asked));
+            async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                gate.acquire().await.unwrap().forget();
+                Ok::<_, Infallible>(Response::new(Body::from("page".to_owned())))
+            }
+        })
+    };
+    let (clock, hand) = Clock::manual(0);
+    let config = Config { max_refreshes: 1, ..Config::default() };
+    let edge = Edge::new(config, vec![Upstream::service("app", service)], &clock).unwrap();
+    let get = async |path: &str| {
+        let request = Request::get(path).header("host", "a").body(Body::empty()).unwrap();
+        let response = edge.handle(request, "10.1.1.1".parse().unwrap(), "http").await;
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "page");
+        status
+    };
+    for path in ["/1", "/2"] {
+        assert!(get(path).await.contains("fwd=uri-miss"));
+    }
+    hand.advance(Duration::from_secs(61));
+    // The first has its place until the back end answers it; who asks for the second is served.
+    assert!(get("/1").await.contains("stale-while-revalidate"));
+    for _ in 0..10 {
+        assert!(get("/2").await.contains("stale-while-revalidate"));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    gate.add_permits(2);
+    while get("/2").await.contains("stale-while-revalidate") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
 
 #[tokio::test]

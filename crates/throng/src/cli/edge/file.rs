@@ -140,6 +140,7 @@ section!(Limits of throng_edge::Config {
     max_requests_per_server: usize,
     max_queue: usize,
     queue_timeout_ms: u64,
+    max_refreshes: usize,
     retries: usize,
     retry_after_s: u32,
 });
