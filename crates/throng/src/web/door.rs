@@ -41,7 +41,6 @@ struct Page {
 
 /// The id under which whatever stands before the door knows the request.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "only the edge gives ids"))]
 pub(crate) struct GivenId(pub(crate) String);
 
 /// What the site's author decided about all pages.
