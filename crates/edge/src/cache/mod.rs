@@ -7,7 +7,7 @@
 
 mod content;
 mod control;
-mod date;
+pub(crate) mod date;
 mod entry;
 mod fare;
 mod fetch;

@@ -1,5 +1,7 @@
 //! When a certificate is valid. It is all that the edge wants to know of X.509 beyond its names.
 
+use crate::cache::date::days_since_1970;
+
 /// `notBefore` and `notAfter` in seconds since 1970; `None` when this is no certificate.
 ///
 /// Source: RFC 5280 4.1: `Certificate { tbs { [0] version, serial, signature, issuer, validity {
@@ -42,15 +44,7 @@ fn seconds(year: i64, rest: &str) -> Option<i64> {
     if rest.get(10..)? != "Z" || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Years begin in March here, so that a leap day is the last of its year.
-    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100)
-        + year.div_euclid(400)
-        + (month * 153 + 2) / 5
-        + day
-        - 1
-        - DAYS_TO_1970;
-    Some(days * 86_400 + in_day)
+    Some(days_since_1970(year, month, day) * 86_400 + in_day)
 }
 
 /// The content of the first element, which has this tag, and what follows it.
@@ -79,8 +73,6 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
-/// From 1 March of the year 0.
-const DAYS_TO_1970: i64 = 719_468;
 
 #[cfg(test)]
 mod tests {
