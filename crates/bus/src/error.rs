@@ -1,6 +1,6 @@
 //! What can go wrong on the bus, sorted by what a caller can do about it.
 
-use throng_core::url::UrlError;
+use throng_core::{Kind, url::UrlError};
 
 /// The result of everything on the bus.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,17 +40,6 @@ pub enum Error {
         /// What the engine said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-/// What a caller can do about an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It may work later.
-    Retry,
-    /// It will not work as asked; say so to whoever asked.
-    Refuse,
-    /// The program or its configuration is wrong.
-    Bug,
 }
 
 impl Error {

@@ -45,5 +45,6 @@ mod subscription;
 pub use bus::Bus;
 pub use config::{Capacity, Config};
 pub use engine::{Engine, Memory, Sent};
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Result};
 pub use subscription::Subscription;
+pub use throng_core::Kind;

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use throng_core::url::UrlError;
+use throng_core::{Kind, url::UrlError};
 
 /// The result of everything in the cache.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -65,17 +65,6 @@ pub enum Error {
 pub struct Failure {
     text: Arc<str>,
     cause: Arc<dyn Any + Send + Sync>,
-}
-
-/// What a caller can do about an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It may work later.
-    Retry,
-    /// It will not work as asked; say so to whoever asked.
-    Refuse,
-    /// The program or its configuration is wrong.
-    Bug,
 }
 
 impl Error {

@@ -19,11 +19,13 @@
 
 pub mod clock;
 pub mod ids;
+mod kind;
 pub mod shutdown;
 pub mod sign;
 pub mod url;
 
 pub use clock::{Clock, Hand};
 pub use ids::Ids;
+pub use kind::Kind;
 pub use shutdown::{Shutdown, Trigger};
 pub use url::{EngineUrl, Secret};

@@ -1,7 +1,7 @@
 //! What can go wrong when a database is opened or migrated, and what to do about any database error.
 
 use sea_orm::{DbErr, RuntimeErr};
-use throng_core::url::UrlError;
+use throng_core::{Kind, url::UrlError};
 
 /// Result of opening, migrating and relaying.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -100,17 +100,6 @@ pub enum Error {
         /// What the engine said.
         source: DbErr,
     },
-}
-
-/// What to do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Trying again later can help: the database is busy, gone for a moment, or read-only.
-    Retry,
-    /// The request or the configuration is wrong: trying again gives the same answer.
-    Refuse,
-    /// The program is wrong.
-    Bug,
 }
 
 impl Error {

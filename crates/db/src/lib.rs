@@ -85,7 +85,7 @@ pub use classify::{Classifier, Reason, Verdict};
 pub use config::{Config, Tls};
 pub use copy::{Copied, CopiedTable, Copy, Progress};
 pub use db::{Db, Reader};
-pub use error::{Error, Kind, Result, kind};
+pub use error::{Error, Result, kind};
 pub use fleet::is_read_only;
 pub use migrate::{Applied, Migration, Schema};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -94,5 +94,6 @@ pub use raw::{Driver, Raw};
 pub use route::Route;
 pub use status::{Server, Status};
 pub use stream::Rows;
+pub use throng_core::Kind;
 pub use token::{BadToken, Token};
 pub use tx::Tx;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use throng_core::Kind;
+
 /// The result of making and running an edge.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -58,15 +60,6 @@ pub enum Error {
     /// The listener failed.
     #[error("cannot accept connections")]
     Accept(#[source] std::io::Error),
-}
-
-/// What a caller can do about an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It may work later.
-    Retry,
-    /// The configuration is wrong.
-    Bug,
 }
 
 impl Error {

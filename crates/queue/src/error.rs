@@ -1,6 +1,6 @@
 //! What can go wrong with a queue, sorted by what a caller would do about it.
 
-use throng_core::url::UrlError;
+use throng_core::{Kind, url::UrlError};
 
 use crate::TaskId;
 
@@ -92,17 +92,6 @@ pub enum Error {
         /// What was asked for.
         doing: &'static str,
     },
-}
-
-/// What a caller can do about an [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Try again later: the engine is away or busy.
-    Retry,
-    /// Tell whoever asked: it will never work as asked.
-    Refuse,
-    /// Report it: the program is wrong.
-    Bug,
 }
 
 impl Error {

@@ -78,7 +78,7 @@ mod worker;
 pub use backoff::Backoff;
 pub use counters::Counters;
 pub use engine::database::MIGRATIONS;
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Result};
 pub use id::TaskId;
 pub use message::{Body, Message};
 pub use queue::Queue;
@@ -86,6 +86,7 @@ pub use record::{Count, Filter, Record, State};
 pub use schedule::{Crontab, Schedule};
 pub use signal::{Change, Signal};
 pub use task::{Policy, Task};
+pub use throng_core::Kind;
 pub use transfer::Moved;
 pub use worker::{Delivery, Outcome, Report, Worker, WorkerConfig};
 
