@@ -220,15 +220,15 @@ async fn many_keys(servers: &Servers) -> anyhow::Result<()> {
     let url = servers.url("ring=ketama-weighted&timeout=5s&values=python");
     let engine = Memcached::open(&EngineUrl::parse(&url)?, &Clock::system())?;
     let cache = Config { near_ms: 0, ..Config::default() }.with_engine(engine.clone());
-    let keys: Vec<String> = (0..100).map(|number| format!("bench:{number}")).collect();
-    for key in &keys {
+    let keys: Arc<[String]> = (0..100).map(|number| format!("bench:{number}")).collect();
+    for key in keys.iter() {
         cache.set(key, &"x".repeat(200), HOUR).await?;
     }
     let names: Vec<&str> = keys.iter().map(String::as_str).collect();
     let mut bare = Vec::new();
     for address in servers.addresses() {
         let mut question = b"get".to_vec();
-        for key in &keys {
+        for key in keys.iter() {
             if engine.owner(key)?.as_ref() == Some(&address) {
                 question.extend([b" ", key.as_bytes()].concat());
             }
@@ -236,8 +236,8 @@ async fn many_keys(servers: &Servers) -> anyhow::Result<()> {
         question.extend(b"\r\n");
         bare.push((Bare::to(&address)?, question));
     }
-    let mut took = [const { Vec::new() }; 6];
-    let [walls, cpus, bare_walls, bare_cpus, python_walls, python_cpus] = &mut took;
+    let mut took = [const { Vec::new() }; 7];
+    let [walls, cpus, at_once, bare_walls, bare_cpus, python_walls, python_cpus] = &mut took;
     for _round in 0..ROUNDS_OF_PYTHON {
         let (begun, begun_cpu) = (Instant::now(), cpu());
         for _ in 0..MANY_GETS {
@@ -246,6 +246,23 @@ async fn many_keys(servers: &Servers) -> anyhow::Result<()> {
         }
         walls.push(each(begun.elapsed(), MANY_GETS));
         cpus.push(each(cpu() - begun_cpu, MANY_GETS));
+        let begun_cpu = cpu();
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..CALLERS {
+            let (engine, keys) = (engine.clone(), Arc::clone(&keys));
+            callers.spawn(async move {
+                let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+                for _ in 0..MANY_GETS / CALLERS {
+                    let found = engine.get(&names).await?;
+                    anyhow::ensure!(found.iter().all(Option::is_some), "a key is missing");
+                }
+                Ok::<_, anyhow::Error>(())
+            });
+        }
+        for caller in callers.join_all().await {
+            caller?;
+        }
+        at_once.push(each(cpu() - begun_cpu, MANY_GETS / CALLERS * CALLERS));
         let (begun, begun_cpu) = (Instant::now(), cpu());
         for _ in 0..MANY_GETS {
             for (socket, question) in &mut bare {
@@ -262,7 +279,8 @@ async fn many_keys(servers: &Servers) -> anyhow::Result<()> {
             python_cpus.extend(python["cpu_us"].as_f64());
         }
     }
-    let [wall, cpu, bare_wall, bare_cpu, python_wall, python_cpu] = took.map(|took| least(&took));
+    let [wall, cpu, at_once, bare_wall, bare_cpu, python_wall, python_cpu] =
+        took.map(|took| least(&took));
     let claim = "multi-get of 100 over 5 servers";
     let claim_cpu = format!("{claim}, CPU");
     case(claim, "us", wall, Some((bare_wall, "sockets alone")), "");
@@ -270,6 +288,8 @@ async fn many_keys(servers: &Servers) -> anyhow::Result<()> {
     if python_wall.is_finite() {
         case(claim, "us", wall, Some((python_wall, "pylibmc")), "ratio <= 0.4");
         case(&claim_cpu, "us", cpu, Some((python_cpu, "pylibmc")), "ratio <= 0.4");
+        let claim = format!("{claim}, {CALLERS} callers at once, CPU");
+        case(&claim, "us", at_once, Some((python_cpu, "pylibmc")), "ratio <= 0.4");
     }
     Ok(())
 }
@@ -361,6 +381,7 @@ impl From<Page> for String {
 const ROUNDS: usize = 15;
 const HITS: usize = 200_000;
 const GETS: usize = 8_000;
+const CALLERS: usize = 10;
 const MANY_GETS: usize = 500;
 /// Python takes a second to start.
 const ROUNDS_OF_PYTHON: usize = 4;
