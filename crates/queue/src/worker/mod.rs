@@ -15,10 +15,11 @@ mod delivery;
 pub(crate) mod desk;
 mod follow;
 mod one;
+mod pattern;
 mod rounds;
 
 pub use delivery::{Delivery, Outcome};
-pub(crate) use rounds::matches;
+pub(crate) use pattern::matches;
 
 use crate::{celery::Entered, signal::Receivers};
 

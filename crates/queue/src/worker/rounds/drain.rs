@@ -1,0 +1,33 @@
+//! A worker that stops: it claims nothing more and waits for what runs, for a while.
+
+use super::{Event, Rounds};
+use crate::engine::Verdict;
+
+impl Rounds {
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        self.release_ready();
+        let running = self.running.len();
+        let name = &self.config.name;
+        tracing::info!(worker = %name, "worker {name} is stopping and waits for {running} tasks");
+        for strings in self.running.values() {
+            strings.ask.send_replace(true);
+        }
+        self.after(self.config.drain, Event::GiveUp);
+    }
+
+    pub(super) fn give_up(&mut self) {
+        for (lease, strings) in std::mem::take(&mut self.running) {
+            let _ = strings.stop.send(());
+            self.end(lease, Verdict::Release);
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+            && self.ready.is_empty()
+            && self.ended.is_empty()
+            && self.settling.is_empty()
+            && !self.is_claiming
+    }
+}
