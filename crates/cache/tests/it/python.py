@@ -30,7 +30,8 @@ def pylibmc_client(behaviors):
 
 
 def pymemcache_client(servers):
-    return HashClient(addresses(servers), serde=serde.pickle_serde)
+    # Without an answer to its writes, we might read before the server has what it wrote.
+    return HashClient(addresses(servers), serde=serde.pickle_serde, default_noreply=False)
 
 
 def packaged(servers, options):
