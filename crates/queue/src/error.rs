@@ -71,6 +71,9 @@ pub enum Error {
         /// What is wrong with them.
         reason: String,
     },
+    /// A rate that cannot be read.
+    #[error("cannot read rate `{0}`: it is like 10/s, 100/m or 5/h")]
+    Rate(String),
     /// The tasks of a queue can not be moved as asked.
     #[error("cannot move queue `{queue}`: {reason}")]
     Move {

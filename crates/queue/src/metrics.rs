@@ -13,6 +13,7 @@ pub(crate) fn describe() {
     describe_counter!(LOST, Unit::Count, "Leases that a worker lost while it held the task");
     describe_counter!(REQUEUED, Unit::Count, "Tasks of dead workers that were queued again");
     describe_counter!(FIRED, Unit::Count, "Tasks that a schedule pushed, by schedule");
+    describe_counter!(PUT_OFF, Unit::Count, "Times that a task was over its rate, by task");
     describe_gauge!(RUNNING, Unit::Count, "Tasks running in this process");
     describe_histogram!(RUN_SECONDS, Unit::Seconds, "How long a task ran, by task");
 }
@@ -38,6 +39,10 @@ pub(crate) fn fired(schedule: &str) {
     counter!(FIRED, "schedule" => schedule.to_owned()).increment(1);
 }
 
+pub(crate) fn put_off(task: &str) {
+    counter!(PUT_OFF, "task" => task.to_owned()).increment(1);
+}
+
 pub(crate) fn running(tasks: usize) {
     gauge!(RUNNING).set(tasks as f64);
 }
@@ -47,5 +52,6 @@ const ENDED: &str = "throng_queue_ended_runs";
 const LOST: &str = "throng_queue_lost_leases";
 const REQUEUED: &str = "throng_queue_requeued_tasks";
 const FIRED: &str = "throng_queue_fired_tasks";
+const PUT_OFF: &str = "throng_queue_put_off_tasks";
 const RUNNING: &str = "throng_queue_running_tasks";
 const RUN_SECONDS: &str = "throng_queue_run_seconds";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::Backoff;
+use crate::{Backoff, Rate};
 
 /// A kind of task: its fields are the arguments, its name is what travels.
 pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -17,6 +17,13 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
     #[must_use]
     fn policy() -> Policy {
         Policy::default()
+    }
+
+    /// Whose turn it takes under [`Policy::key_rate`], such as a customer or a host; none for no
+    /// such limit.
+    #[must_use]
+    fn rate_key(&self) -> Option<String> {
+        None
     }
 }
 
@@ -35,6 +42,14 @@ pub struct Policy {
     /// How many places of a worker's concurrency a run takes: more for what is large, such as a
     /// picture in memory. Defaults to 1; one that is larger than the worker runs alone.
     pub weight: usize,
+    /// How many start in each worker. Defaults to no limit; Celery's `rate_limit` command sets it in
+    /// workers that run.
+    pub rate: Option<Rate>,
+    /// How many start in all workers together, as the engine counts. Defaults to no limit.
+    pub fleet_rate: Option<Rate>,
+    /// How many of one key start in all workers together: [`Task::rate_key`],
+    /// [`Worker::rate_key`](crate::Worker::rate_key). Defaults to no limit.
+    pub key_rate: Option<Rate>,
     /// Whether a task whose worker died is a dead letter rather than run again; it travels with
     /// messages made by [`Message::of`](crate::Message::of). Defaults to false: at least once.
     pub is_at_most_once: bool,
@@ -48,7 +63,16 @@ impl Default for Policy {
             soft_limit: None,
             hard_limit: None,
             weight: 1,
+            rate: None,
+            fleet_rate: None,
+            key_rate: None,
             is_at_most_once: false,
         }
+    }
+}
+
+impl Policy {
+    pub(crate) fn is_limited(&self) -> bool {
+        self.rate.or(self.fleet_rate).or(self.key_rate).is_some()
     }
 }

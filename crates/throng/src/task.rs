@@ -55,6 +55,13 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
         Policy::default()
     }
 
+    /// Whose turn it takes under [`Policy::key_rate`], such as a customer or a host; none for no
+    /// such limit.
+    #[must_use]
+    fn rate_key(&self) -> Option<String> {
+        None
+    }
+
     /// Does the work.
     fn run(self, cx: Ctx) -> impl Future<Output = Result> + Send;
 }
@@ -175,6 +182,8 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) queue: &'static str,
     pub(crate) policy: Policy,
+    /// Whose turn a message takes, where there is a limit for each.
+    pub(crate) rate_key: fn(&Message) -> Option<String>,
     /// Turns arguments from a command line into the message, if they fit.
     pub(crate) read: fn(Value) -> Result<Message>,
     pub(crate) run: fn(Site, Delivery) -> Running,
@@ -189,6 +198,7 @@ impl Kind {
             name: T::NAME,
             queue: T::QUEUE,
             policy: T::policy(),
+            rate_key: |message| message.arguments::<T>().ok()?.rate_key(),
             read: |arguments| message(&serde_json::from_value::<T>(arguments)?),
             run: |site, delivery| Box::pin(run::<T>(site, delivery)),
         }

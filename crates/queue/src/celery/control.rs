@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Request, Teller, Wire, info};
 use crate::{
-    Filter, Queue, State, TaskId, WorkerConfig,
+    Filter, Queue, Rate, State, TaskId, WorkerConfig,
     worker::desk::{Ask, Held, Seen},
 };
 
@@ -68,7 +68,13 @@ impl Control {
                 held.reserved.iter().map(|seen| info::request(seen, &self.node, false)).collect()
             }
             "scheduled" | "dump_schedule" => self.scheduled().await,
-            "registered" | "dump_tasks" => json!(self.look().await?.names),
+            "registered" | "dump_tasks" => {
+                let items = arguments.get("taskinfoitems").and_then(Value::as_array);
+                let items: Vec<&str> =
+                    items.into_iter().flatten().filter_map(Value::as_str).collect();
+                let held = self.look().await?;
+                held.tasks.iter().map(|(name, policy)| info::task(name, policy, &items)).collect()
+            }
             "active_queues" => {
                 self.look().await?.queues.iter().map(|name| info::queue(name)).collect()
             }
@@ -95,14 +101,8 @@ impl Control {
             }
             "terminate" => self.revoke(ids(arguments.get("task_id")), true).await?,
             "rate_limit" => {
-                let is_known =
-                    self.look().await?.names.iter().any(|name| name == text("task_name"));
-                let told = if is_known {
-                    "rate limits are set by the task's policy"
-                } else {
-                    "unknown task"
-                };
-                json!({ "error": told })
+                let limit = arguments.get("rate_limit").unwrap_or(&Value::Null);
+                self.limit_rate(text("task_name").to_owned(), limit).await?
             }
             "time_limit" => {
                 let name = text("task_name").to_owned();
@@ -154,6 +154,36 @@ impl Control {
         let n = arguments.get("n").and_then(Value::as_i64).unwrap_or(1);
         self.asks.send(Ask::Grow(n.saturating_mul(sign))).await.ok()?;
         Some(ok(told))
+    }
+
+    /// Sets this worker's own limit, as Celery sets that of each worker.
+    async fn limit_rate(&self, name: String, limit: &Value) -> Option<Value> {
+        let text = match limit {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        let rate = match Rate::read(&text) {
+            Ok(rate) => rate,
+            Err(error) => {
+                return Some(json!({"error": format!("Invalid rate limit string: {error}")}));
+            }
+        };
+        let ask = name.clone();
+        if !self.ask(|answer| Ask::Rate { name: ask, rate, answer }).await? {
+            return Some(json!({"error": "unknown task"}));
+        }
+        let node = &self.node;
+        Some(match rate {
+            Some(rate) => {
+                tracing::info!(worker = %node, "worker {node} starts task {name} at most {rate} from now on");
+                ok("new rate limit set successfully")
+            }
+            None => {
+                tracing::info!(worker = %node, "worker {node} limits the rate of task {name} no longer");
+                ok("rate limit disabled successfully")
+            }
+        })
     }
 
     async fn stats(&self) -> Option<Value> {

@@ -1,8 +1,10 @@
 //! How tasks look to whoever inspects a worker.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::{Message, time, worker::desk::Seen};
+use crate::{Message, Policy, time, worker::desk::Seen};
 
 /// Arguments and keyword arguments as text, as their producer wrote them if he did.
 pub(super) fn shown(message: &Message) -> (String, String) {
@@ -50,6 +52,25 @@ pub(super) fn scheduled(seen: &Seen, due_ms: Option<i64>, node: &str) -> Value {
     json!({"eta": due_ms.map(time::to_iso), "priority": 6, "request": request(seen, node, false)})
 }
 
+/// A task that a worker knows, as `inspect registered` shows it with what it is asked for.
+pub(super) fn task(name: &str, policy: &Policy, items: &[&str]) -> Value {
+    let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64().to_string());
+    let items = if items.is_empty() { DEFAULT_ITEMS } else { items };
+    let told = items.iter().filter_map(|item| {
+        let value = match *item {
+            "rate_limit" => policy.rate?.to_string(),
+            "max_retries" => policy.max_retries.to_string(),
+            "soft_time_limit" => seconds(policy.soft_limit)?,
+            "time_limit" => seconds(policy.hard_limit)?,
+            "name" => name.to_owned(),
+            _ => return None,
+        };
+        Some(format!("{item}={value}"))
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { name.into() } else { format!("{name} [{}]", told.join(" ")).into() }
+}
+
 /// A queue as `inspect active_queues` shows it.
 pub(super) fn queue(name: &str) -> Value {
     json!({
@@ -82,3 +103,6 @@ pub(super) fn queue(name: &str) -> Value {
         "max_priority": null,
     })
 }
+
+/// What Celery tells of a task unless it is asked for other things, as far as ours have it.
+const DEFAULT_ITEMS: &[&str] = &["rate_limit"];

@@ -13,7 +13,7 @@ pub(crate) fn result(id: &TaskId, verdict: &Verdict, now_ms: i64) -> Option<Valu
         Verdict::Expire => ("REVOKED", failure("TaskRevokedError", "expired")),
         Verdict::Cancel => ("REVOKED", failure("TaskRevokedError", "revoked")),
         Verdict::Retry { reason, .. } => ("RETRY", failure("Exception", reason)),
-        Verdict::Park | Verdict::Release | Verdict::Moved => return None,
+        Verdict::Park | Verdict::Release | Verdict::Later { .. } | Verdict::Moved => return None,
     };
     let has_failed = status == "FAILURE" || status == "RETRY";
     let traceback = has_failed.then(|| result["exc_message"][0].clone());

@@ -7,8 +7,11 @@ use serde_json::Value;
 use throng_db::Tx;
 use tokio::sync::watch;
 
-pub use crate::celery::{ReplyTo, Request, Wire};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
+pub use crate::{
+    celery::{ReplyTo, Request, Wire},
+    rate::{Limit, Turn},
+};
 
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 pub(crate) mod celery;
@@ -61,6 +64,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Notes how far a task is that runs under this lease; nothing when it does not any more.
     async fn note_progress(&self, _lease: &Lease, _progress: &Value) -> Result<()> {
         Err(Error::Unsupported { engine: self.name(), what: "keep the progress of a task" })
+    }
+
+    /// Turns for tasks that are under limits which all workers of the engine share: for each task,
+    /// given its limits, a turn under all of them or under none.
+    async fn turns(&self, _wanted: &[Vec<Limit>]) -> Result<Vec<Turn>> {
+        Err(Error::Unsupported { engine: self.name(), what: "count starts over all workers" })
     }
 
     /// Takes back expired leases (parking what has outlived `max_crashes` workers), expires and
@@ -222,6 +231,11 @@ pub enum Verdict {
     Park,
     /// It had expired before it started.
     Expire,
+    /// Given back until this time, because it is over its rate: not counted as a retry.
+    Later {
+        /// When.
+        at_ms: i64,
+    },
     /// Given back as if never claimed.
     Release,
     /// Taken back before or while it ran.
@@ -229,6 +243,9 @@ pub enum Verdict {
     /// Forgotten here, as if never pushed: it is with another engine now.
     Moved,
 }
+
+/// Why a task waits that was given back as [`Verdict::Later`].
+pub(crate) const OVER_RATE: &str = "over its rate limit";
 
 /// What tending did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

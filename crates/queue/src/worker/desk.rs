@@ -5,8 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::rounds::{Event, Rounds};
-use crate::{Message, TaskId, celery::Teller, engine::Verdict};
+use super::{
+    Handler,
+    rounds::{Event, Rounds},
+};
+use crate::{Message, Policy, Rate, TaskId, celery::Teller, engine::Verdict};
 
 /// What a worker is asked or told.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) enum Ask {
     Revoke { ids: Vec<TaskId>, terminate: bool, answer: oneshot::Sender<Vec<TaskId>> },
     /// New time limits in seconds for a task.
     Limits { name: String, soft: Option<f64>, hard: Option<f64>, answer: oneshot::Sender<Value> },
+    /// A new rate for a task here, or none.
+    Rate { name: String, rate: Option<Rate>, answer: oneshot::Sender<bool> },
     /// To run so many more at once.
     Grow(i64),
     /// To serve one more queue.
@@ -30,7 +35,7 @@ pub(crate) enum Ask {
 pub(crate) struct Held {
     pub(crate) active: Vec<Seen>,
     pub(crate) reserved: Vec<Seen>,
-    pub(crate) names: Vec<String>,
+    pub(crate) tasks: Vec<(String, Policy)>,
     pub(crate) queues: Vec<String>,
     pub(crate) concurrency: usize,
     pub(crate) prefetch: usize,
@@ -88,6 +93,13 @@ impl Rounds {
                 };
                 let _ = answer.send(told);
             }
+            Ask::Rate { name, rate, answer } => {
+                let handler = self.handlers.get_mut(&name);
+                let is_known = handler.map(|handler| handler.policy.rate = rate).is_some();
+                self.pace.reset(&name);
+                self.may_have_more = true;
+                let _ = answer.send(is_known);
+            }
             Ask::Grow(by) => {
                 let config = Arc::make_mut(&mut self.config);
                 let by = isize::try_from(by).unwrap_or(0);
@@ -107,16 +119,17 @@ impl Rounds {
     }
 
     fn held(&self) -> Held {
-        let reserved = self.ready.iter().map(|(_, claimed)| Seen {
-            message: Arc::new(claimed.message.clone()),
-            started_ms: None,
-        });
-        let mut names: Vec<String> = self.handlers.keys().cloned().collect();
-        names.sort();
+        let ready = self.ready.iter().map(|(_, claimed)| claimed);
+        let reserved = ready
+            .chain(self.pace.held())
+            .map(|claimed| Seen { message: Arc::new(claimed.message.clone()), started_ms: None });
+        let of = |(name, handler): (&String, &Handler)| (name.clone(), handler.policy);
+        let mut tasks: Vec<(String, Policy)> = self.handlers.iter().map(of).collect();
+        tasks.sort_by(|one, other| one.0.cmp(&other.0));
         Held {
             active: self.running.values().map(|strings| strings.seen.clone()).collect(),
             reserved: reserved.collect(),
-            names,
+            tasks,
             queues: self.config.queues.clone(),
             concurrency: self.config.concurrency,
             prefetch: self.config.prefetch,

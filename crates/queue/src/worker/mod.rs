@@ -8,7 +8,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use throng_core::Shutdown;
 
-use crate::{Message, Policy, Queue, Result, Schedule, Task, TaskId};
+use crate::{Error, Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
 mod batch;
 mod delivery;
@@ -127,7 +127,7 @@ impl Worker {
                 Err(panic) => std::future::ready(Err(panic)).boxed(),
             }
         });
-        self.handlers.insert(name.into(), Handler { policy, run });
+        self.handlers.insert(name.into(), Handler { policy, run, key: None });
         self
     }
 
@@ -143,7 +143,7 @@ impl Worker {
         O: Into<Outcome> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        self.on(T::NAME, T::policy(), move |delivery| {
+        let worker = self.on(T::NAME, T::policy(), move |delivery| {
             let handler = handler.clone();
             async move {
                 match delivery.arguments::<T>() {
@@ -151,7 +151,23 @@ impl Worker {
                     Err(error) => error.into(),
                 }
             }
-        })
+        });
+        worker.rate_key(T::NAME, |message| message.arguments::<T>().ok()?.rate_key())
+    }
+
+    /// How a message of the tasks called `name`, which are known by now, tells the key whose turn it
+    /// takes under [`Policy::key_rate`]; none for no such limit. Typed tasks have
+    /// [`Task::rate_key`].
+    #[must_use]
+    pub fn rate_key(
+        mut self,
+        name: &str,
+        key: impl Fn(&Message) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        if let Some(handler) = self.handlers.get_mut(name) {
+            handler.key = Some(Arc::new(key));
+        }
+        self
     }
 
     /// Runs tasks called `name` with a handler that blocks, each on a thread of its own. A hard
@@ -193,8 +209,16 @@ impl Worker {
     /// started, waits for what runs, and gives back what does not finish in time.
     ///
     /// # Errors
-    /// None today; an engine that does not answer is logged and asked again.
+    /// [`Error::Unsupported`] when a task has a limit over all workers and the engine can not count
+    /// these; an engine that does not answer is logged and asked again.
     pub async fn run(self, shutdown: Shutdown) -> Result<Report> {
+        let is_shared =
+            |handler: &Handler| handler.policy.fleet_rate.or(handler.policy.key_rate).is_some();
+        if self.handlers.values().any(is_shared)
+            && let Err(error @ Error::Unsupported { .. }) = self.queue.engine().turns(&[]).await
+        {
+            return Err(error);
+        }
         let Self { queue, handlers, schedules, config, .. } = self.fan_out();
         let wire = queue.engine().celery();
         let celery = wire.map(|wire| Entered::new(wire, &queue, &config, &shutdown));
@@ -221,6 +245,8 @@ impl Worker {
 struct Handler {
     policy: Policy,
     run: Run,
+    /// Whose turn a message takes under the policy's limit for each key.
+    key: Option<rounds::pace::KeyOf>,
 }
 
 impl std::fmt::Debug for Handler {

@@ -125,6 +125,14 @@ def control():
     )[0][node]
     print(ask("time_limit", task_name="math.add", soft=1, hard=2))
     print(ask("time_limit", task_name="nobody's", soft=1, hard=2))
+    limit = lambda name, rate: until(
+        lambda: app.control.rate_limit(name, rate, destination=[node], reply=True, timeout=3)
+    )[0][node]
+    print(limit("when", "30/m"))
+    print([task for task in until(look.registered)[node] if task.startswith("when")])
+    first, second = [app.send_task("when") for _ in range(2)]
+    print(second.get(timeout=60) - first.get(timeout=60) > 1.9)
+    print(limit("when", ""), limit("nobody's", "1/s"), "Invalid" in limit("when", "fast")["error"])
     app.control.revoke(waiting)
     print(until(lambda: state(waiting) == "REVOKED"))
     print(ask("revoke", task_id=running, terminate=True)["ok"] == f"terminate: {running}")

@@ -15,6 +15,7 @@ mod fairness;
 mod push;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+mod rates;
 #[cfg(feature = "redis")]
 mod redis;
 mod schedule;

@@ -77,7 +77,9 @@ impl Works {
         let mut worker = Worker::new(site.0.queue.clone()).config(wants);
         for kind in &self.tasks {
             let (site, run) = (site.clone(), kind.run);
-            worker = worker.on(kind.name, kind.policy, move |delivery| run(site.clone(), delivery));
+            worker = worker
+                .on(kind.name, kind.policy, move |delivery| run(site.clone(), delivery))
+                .rate_key(kind.name, kind.rate_key);
         }
         for hearing in &self.receivers {
             let (site, run) = (site.clone(), hearing.run);

@@ -15,7 +15,9 @@ use throng_core::Clock;
 use throng_db::{Db, Tx};
 use tokio::sync::watch;
 
-use super::{Batch, Claim, Ended, Engine, Fire, Lease, Signals, Tended, gather::Gather};
+use super::{
+    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Signals, Tended, Turn, gather::Gather,
+};
 use crate::{Backoff, Count, Error, Filter, Message, Record, Result, State, TaskId, backoff};
 
 #[cfg(feature = "rabbitmq")]
@@ -25,6 +27,7 @@ mod inspect;
 mod push;
 #[cfg(feature = "rabbitmq")]
 pub(in crate::engine) mod ran;
+mod rate;
 mod schedule;
 mod schema;
 mod settle;
@@ -122,6 +125,10 @@ impl Engine for Database {
     async fn note_progress(&self, lease: &Lease, progress: &serde_json::Value) -> Result<()> {
         let noted = steady(|| self.note_progress_in(lease, progress)).await;
         noted.map_err(failed("note the progress of a task"))
+    }
+
+    async fn turns(&self, wanted: &[Vec<Limit>]) -> Result<Vec<Turn>> {
+        steady(|| self.take_turns(wanted)).await.map_err(failed("limit the rate of tasks"))
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {

@@ -1,4 +1,4 @@
-//! The tables: tasks, paused queues, schedules, and the lease of the scheduler.
+//! The tables: tasks, paused queues, schedules, the lease of the scheduler, and limits of rates.
 
 use sea_orm::{
     DbBackend,
@@ -9,8 +9,11 @@ use throng_db::{Migration, Schema};
 use crate::State;
 
 /// The queue's tables.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration::new("queue_0001_tasks", tables), Migration::new("queue_0002_ran", ran)];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration::new("queue_0001_tasks", tables),
+    Migration::new("queue_0002_ran", ran),
+    Migration::new("queue_0003_rate", rate),
+];
 
 pub(super) const TASK: &str = "throng_task";
 /// Rises with every push: the order of tasks of one rank.
@@ -51,6 +54,11 @@ pub(super) const UNTIL_MS: &str = "until_ms";
 pub(super) const RAN: &str = "throng_queue_ran";
 pub(super) const FORGET_MS: &str = "forget_ms";
 
+/// Limits that all workers share, as far as they are in use.
+pub(super) const RATE: &str = "throng_queue_rate";
+pub(super) const NEXT_US: &str = "next_us";
+pub(super) const LINE_US: &str = "line_us";
+
 /// A queued task that two workers did not survive: handed out one at a time.
 pub(super) const SUSPECT: i32 = 8;
 /// A queued task that a broker holds as well, from which a worker will get it.
@@ -89,6 +97,24 @@ fn ran(schema: &mut Schema) {
             .col(ColumnDef::new(FORGET_MS).big_integer().not_null())
             .take(),
     );
+}
+
+fn rate(schema: &mut Schema) {
+    let mut table = Table::create();
+    if schema.backend() == DbBackend::MySql {
+        table.character_set("utf8mb4").collate("utf8mb4_bin");
+    }
+    schema.table(
+        table
+            .table(RATE)
+            .col(ColumnDef::new(NAME).string_len(191).not_null().primary_key())
+            .col(ColumnDef::new(NEXT_US).big_integer().not_null())
+            .col(ColumnDef::new(LINE_US).big_integer().not_null())
+            .col(ColumnDef::new(FORGET_MS).big_integer().not_null())
+            .take(),
+    );
+    schema
+        .index(Index::create().name("throng_queue_rate_forget").table(RATE).col(FORGET_MS).take());
 }
 
 fn tables(schema: &mut Schema) {

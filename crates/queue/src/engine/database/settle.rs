@@ -10,7 +10,7 @@ use sea_orm::{
 use super::{Database, lock, schema as s};
 use crate::{
     State,
-    engine::{Ended, Lease, Verdict},
+    engine::{Ended, Lease, OVER_RATE, Verdict},
 };
 
 impl Database {
@@ -95,6 +95,16 @@ impl Database {
                     .value(s::RETRIES, Expr::col(s::RETRIES).add(1))
                     .value(s::CRASHES, 0)
                     .value(s::REASON, reason.as_str());
+                update
+            }
+            Verdict::Later { at_ms } => {
+                let mut update = Query::update();
+                update
+                    .table(s::TASK)
+                    .value(s::STATE, s::code(State::Waiting))
+                    .value(s::TURN_MS, *at_ms)
+                    .value(s::TOKEN, Value::String(None))
+                    .value(s::REASON, OVER_RATE);
                 update
             }
             Verdict::Dead(reason) => self.finish(State::Dead, Some(reason)),

@@ -75,6 +75,7 @@ impl Database {
         }
         #[cfg(feature = "rabbitmq")]
         self.forget_ran().await?;
+        self.forget_rates().await?;
         if tended.requeued > 0 {
             self.signals.ready();
         }

@@ -37,7 +37,10 @@ use self::{
     router::Router,
     taps::Store,
 };
-use super::{Batch, Claim, Ended, Engine, Fire, Lease, Tended, database::Database, gather::Gather};
+use super::{
+    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Tended, Turn, database::Database,
+    gather::Gather,
+};
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 mod carrier;
@@ -259,6 +262,10 @@ impl Engine for Rabbitmq {
             return Err(Error::Unsupported { engine: NAME, what });
         }
         self.carrier.ledger.note_progress(&lease, progress).await
+    }
+
+    async fn turns(&self, wanted: &[Vec<Limit>]) -> Result<Vec<Turn>> {
+        self.carrier.ledger.turns(wanted).await
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {

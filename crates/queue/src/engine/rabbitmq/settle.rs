@@ -82,7 +82,10 @@ impl Rabbitmq {
     /// or parked.
     async fn keep_light(&self, ended: impl Iterator<Item = &Ended>) -> Result<()> {
         let is_kept = |verdict: &Verdict| {
-            matches!(verdict, Verdict::Retry { .. } | Verdict::Dead(_) | Verdict::Park)
+            matches!(
+                verdict,
+                Verdict::Retry { .. } | Verdict::Later { .. } | Verdict::Dead(_) | Verdict::Park
+            )
         };
         for Ended { lease, verdict } in ended.filter(|ended| is_kept(&ended.verdict)) {
             let found =

@@ -22,7 +22,9 @@ use throng_db::{Db, Tx, outbox};
 use tokio::sync::watch;
 
 use self::{line::Line, ready::Parcel, scripts::Scripts, spool::Spool};
-use super::{Batch, Claim, Ended, Engine, Fire, Lease, Part, Signals, Tended, gather::Gather};
+use super::{
+    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Part, Signals, Tended, Turn, gather::Gather,
+};
 use crate::celery::redis::Channels;
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
@@ -30,6 +32,7 @@ mod arrival;
 mod chord;
 mod inspect;
 pub(crate) mod line;
+mod rate;
 mod ready;
 mod scripts;
 mod settle;
@@ -168,6 +171,10 @@ impl Engine for Redis {
         let arguments = [lease.id.as_str(), &lease.token, &progress.to_string()];
         let noted = self.run::<i64>(&self.scripts.progress, &arguments).await;
         noted.map(drop).map_err(failed("note the progress of a task"))
+    }
+
+    async fn turns(&self, wanted: &[Vec<Limit>]) -> Result<Vec<Turn>> {
+        self.take_turns(wanted).await.map_err(failed("limit the rate of tasks"))
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {

@@ -6,7 +6,7 @@ use ::redis::RedisError;
 use serde_json::Value;
 
 use super::{Redis, ready::IGNORES};
-use crate::engine::{Ended, Lease, Tended, Verdict, celery};
+use crate::engine::{Ended, Lease, OVER_RATE, Tended, Verdict, celery};
 
 impl Redis {
     pub(super) async fn extend_leases(
@@ -78,6 +78,7 @@ fn described(verdict: &Verdict) -> (&'static str, i64, &str) {
         Verdict::Done(_) => ("done", 0, ""),
         Verdict::Dead(reason) => ("dead", 0, reason),
         Verdict::Retry { at_ms, reason } => ("retry", *at_ms, reason),
+        Verdict::Later { at_ms } => ("later", *at_ms, OVER_RATE),
         Verdict::Park => ("park", 0, "no worker that met it knows a task of this name"),
         Verdict::Expire => ("expired", 0, "expired before it started"),
         Verdict::Release => ("release", 0, ""),

@@ -15,7 +15,7 @@ impl Rounds {
     /// saves commits; a long one would make those leased behind it wait.
     pub(super) fn wants(&self) -> usize {
         let ahead = self.config.prefetch.min(self.short_runs * 2);
-        let held = self.weight + self.ready.len();
+        let held = self.weight + self.ready.len() + self.pace.in_question();
         let room = (self.config.concurrency + ahead).saturating_sub(held);
         // While there is a store, it is filled up in large steps only.
         if self.ready.len() > ahead / 4 { 0 } else { room }

@@ -7,6 +7,7 @@ impl Rounds {
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
         self.release_ready();
+        self.release_paced();
         let running = self.running.len();
         let name = &self.config.name;
         tracing::info!(worker = %name, "worker {name} is stopping and waits for {running} tasks");
@@ -26,6 +27,7 @@ impl Rounds {
     pub(super) fn is_idle(&self) -> bool {
         self.tasks.is_empty()
             && self.ready.is_empty()
+            && self.pace.held().next().is_none()
             && self.ended.is_empty()
             && self.settling.is_empty()
             && !self.is_claiming

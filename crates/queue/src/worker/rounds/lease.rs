@@ -14,7 +14,9 @@ impl Rounds {
     pub(super) fn extend(&mut self) {
         let waiting = self.ready.iter().map(|(_, claimed)| &claimed.lease);
         let ending = self.ended.iter().chain(&self.settling).map(|ended| &ended.lease);
-        let held: Vec<Lease> = waiting.chain(self.running.keys()).chain(ending).cloned().collect();
+        let paced = self.pace.held().map(|claimed| &claimed.lease);
+        let held = waiting.chain(self.running.keys()).chain(ending).chain(paced);
+        let held: Vec<Lease> = held.cloned().collect();
         if held.is_empty() || self.is_extending {
             return;
         }
@@ -36,6 +38,7 @@ impl Rounds {
         let now = self.clock.elapsed();
         for lease in lost {
             self.ready.retain(|(_, claimed)| claimed.lease != lease);
+            self.pace.forget(&lease);
             self.forget_suspect(&lease);
             if let Some(strings) = self.running.remove(&lease) {
                 let id = &lease.id;
@@ -47,6 +50,7 @@ impl Rounds {
         for (claimed_at, _) in &mut self.ready {
             *claimed_at = now;
         }
+        self.pace.prolonged(now);
     }
 
     /// What was leased ahead and still waits goes to whoever is free.

@@ -25,12 +25,13 @@ use super::{
 };
 use crate::{
     Queue, Result,
-    engine::{Batch, Claimed, Ended, Lease, Tended, Verdict},
+    engine::{Batch, Claimed, Ended, Lease, Tended, Turn, Verdict},
 };
 
 mod claim;
 mod drain;
 mod lease;
+pub(super) mod pace;
 mod settle;
 mod start;
 mod tend;
@@ -45,6 +46,8 @@ pub(super) struct Rounds {
     /// Leased and not yet started, with the time of the claim.
     pub(super) ready: VecDeque<(Duration, Claimed)>,
     pub(super) running: HashMap<Lease, Strings>,
+    /// What is under a limit and has not started.
+    pub(super) pace: pace::Pace,
     /// The places that these take.
     weight: usize,
     tasks: JoinSet<Finished>,
@@ -83,6 +86,8 @@ pub(super) enum Event {
     Tended(Result<(Tended, u64)>),
     Look(u64),
     Asked(Ask, mpsc::Receiver<Ask>),
+    Turns(Result<Vec<Turn>>),
+    Turn(u64),
     Arrived,
     Beat,
     Tend,
@@ -115,6 +120,7 @@ impl Rounds {
             names,
             ready: VecDeque::new(),
             running: HashMap::new(),
+            pace: pace::Pace::default(),
             weight: 0,
             tasks: JoinSet::new(),
             ended: Vec::new(),
@@ -149,6 +155,7 @@ impl Rounds {
         self.after(self.config.lease / 3, Event::Beat);
         while !(self.is_draining && self.is_idle()) {
             self.start_ready();
+            self.ask_for_turns();
             self.settle();
             if self.wants() > 0 && self.may_have_more && !self.is_claiming && !self.is_draining {
                 wakes.borrow_and_update();
@@ -191,6 +198,9 @@ impl Rounds {
                 self.answer(ask);
                 self.requests.push(desk::next(asks).boxed());
             }
+            Event::Turns(turns) => self.told_turns(turns),
+            Event::Turn(number) if self.is_time(number) => self.start_due(),
+            Event::Turn(_) => {}
             Event::Arrived => {
                 self.is_listening = false;
                 self.may_have_more = true;

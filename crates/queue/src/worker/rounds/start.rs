@@ -43,6 +43,13 @@ impl Rounds {
                 self.park(claimed);
                 continue;
             };
+            let claimed = match handler.policy.is_limited() {
+                false => claimed,
+                true => match self.in_turn(claimed_at, claimed, &handler.policy) {
+                    Some(claimed) => claimed,
+                    None => continue,
+                },
+            };
             let lease = claimed.lease.clone();
             let (strings, run) = one::start(claimed, handler, weight, self.queue.clone());
             self.weight += weight;

@@ -29,6 +29,9 @@ for at = 4, #ARGV, 7 do
       redis.call('HINCRBY', task, 'r', 1)
       redis.call('HSET', task, 's', 'waiting', 'x', reason, 'c', 0, 't', '', 'd', time)
       index('waiting', queue, time, id)
+    elseif verdict == 'later' then
+      redis.call('HSET', task, 's', 'waiting', 'x', reason, 't', '', 'd', time)
+      index('waiting', queue, time, id)
     elseif verdict == 'park' then
       redis.call('HSET', task, 's', 'parked', 'x', reason, 't', '')
       index('parked', queue, now, id)

@@ -30,6 +30,7 @@ pub async fn exercise(engine: impl Engine, hand: &Hand, now_ms: impl Fn() -> i64
     bench.leases().await;
     bench.verdicts().await;
     bench.held_back(&now_ms).await;
+    bench.rates(&now_ms).await;
     bench.suspects().await;
     bench.expiry(&now_ms).await;
     bench.pauses().await;
@@ -37,6 +38,8 @@ pub async fn exercise(engine: impl Engine, hand: &Hand, now_ms: impl Fn() -> i64
     bench.leaving(&now_ms).await;
     bench.schedules(now_ms()).await;
 }
+
+mod rates;
 
 struct Bench<'a> {
     engine: Arc<dyn Engine>,
