@@ -165,7 +165,7 @@ impl Visitor {
         let Some(user) = self.memory.with_text(USER_ID, str::to_owned) else {
             return Ok(());
         };
-        let stored = accounts(self.site.ctx(), user).await?;
+        let stored = accounts(self.memory.ctx(&self.site), user).await?;
         let is_good = stored.is_some_and(|stored| {
             let keys = &self.site.0.keys;
             self.memory.with_text(USER_HASH, |hash| is_auth_hash(keys, &stored, hash)) == Some(true)

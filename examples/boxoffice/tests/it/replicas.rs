@@ -167,6 +167,26 @@ fn play(cluster: &Postgres, seen: &Seen) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_has_just_signed_up_is_known_to_another_process_though_no_replica_has_heard_of_him() {
+    let Some(cluster) = Postgres::start(2) else { return clusters::skip("`initdb` is missing") };
+    let url = cluster.url("?max_lag=600s");
+    let [house, other] = [on_servers(&url).await, on_servers(&url).await];
+    cluster.pause_replay(1);
+    cluster.pause_replay(2);
+    let (here, there) = (house.site.browser(), other.site.browser());
+    sign_up(&here, "ada").await;
+    for name in ["sessionid", "csrftoken", "throng_seen"] {
+        there.set_cookie(name, &here.cookie(name).unwrap());
+    }
+    let tickets = there.get("/tickets").await;
+    assert_eq!(tickets.status(), 200, "{tickets:?}");
+    cluster.resume_replay(1);
+    cluster.resume_replay(2);
+    house.site.finish().await;
+    other.site.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_browser_shows_its_own_comments_and_tickets_while_replicas_fail_under_load() {
     let Some(cluster) = Postgres::start(2) else { return clusters::skip("`initdb` is missing") };
     if Command::new("wrk").arg("-v").stdout(Stdio::null()).status().await.is_err() {
