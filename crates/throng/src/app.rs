@@ -8,7 +8,8 @@ use throng_db::Migration;
 use throng_queue::Schedule;
 
 use crate::{
-    Command, Ctx, Receiver, Result, Site, Task, command,
+    Command, Counter, Ctx, Receiver, Result, Site, Task, command,
+    counter::Counting,
     ctx::Provided,
     error::{ErrorPage, Look},
     signal, task,
@@ -40,6 +41,7 @@ pub struct App {
     pub(crate) migrations: Vec<&'static [Migration]>,
     pub(crate) tasks: Vec<task::Kind>,
     pub(crate) receivers: Vec<signal::Hearing>,
+    pub(crate) counters: Vec<Counting>,
     pub(crate) schedules: Vec<Schedule>,
     pub(crate) commands: Vec<command::Own>,
     pub(crate) at_start: Vec<AtStart>,
@@ -68,6 +70,7 @@ impl App {
             migrations: Vec::new(),
             tasks: Vec::new(),
             receivers: Vec::new(),
+            counters: Vec::new(),
             schedules: Vec::new(),
             commands: Vec::new(),
             at_start: Vec::new(),
@@ -107,6 +110,12 @@ impl App {
     /// Lets workers tell this receiver of every change to its table that is signalled.
     pub fn receiver<R: Receiver>(mut self) -> Self {
         self.receivers.push(signal::Hearing::of::<R>());
+        self
+    }
+
+    /// Lets handlers count with [`Ctx::count`], and workers write what was counted.
+    pub fn counter<C: Counter>(mut self) -> Self {
+        self.counters.push(Counting::of::<C>());
         self
     }
 

@@ -71,7 +71,7 @@
 //! | pages, sessions, CSRF, static files | [`web`], [`Visitor`], [`Error`] |
 //! | tables, transactions, migrations | [`db`] |
 //! | cached values | [`cache`] |
-//! | tasks and schedules | [`Task`], [`queue`] |
+//! | tasks, schedules, signals, counters | [`Task`], [`Receiver`], [`Counter`], [`queue`] |
 //! | messages to open pages | [`Bus`], [`bus`] |
 //! | commands of your own | [`Command`] |
 //! | every config key | [`config::KEYS`], `docs/config.md` |
@@ -81,6 +81,7 @@ mod app;
 mod cli;
 mod command;
 pub mod config;
+mod counter;
 mod ctx;
 mod error;
 mod signal;
@@ -92,6 +93,7 @@ pub mod web;
 pub use app::App;
 pub use command::Command;
 pub use config::Config;
+pub use counter::Counter;
 pub use ctx::{Bus, Ctx, Site};
 pub use error::{Error, ErrorPage, Kind as ErrorKind, Result};
 pub use signal::Receiver;

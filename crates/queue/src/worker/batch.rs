@@ -6,7 +6,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use throng_core::Clock;
 use tokio::sync::oneshot;
 
 use super::{Delivery, Outcome, Worker};
@@ -27,12 +26,11 @@ impl Worker {
         F: Future<Output = O> + Send + 'static,
         O: Into<Outcome> + Send + 'static,
     {
-        let clock = self.queue.clock().clone();
         let run = move |all: Vec<Delivery>| -> BoxFuture<'static, Outcome> {
             let work = handler(all);
             Box::pin(async move { work.await.into() })
         };
-        let table = Arc::new(Table { run: Box::new(run), clock, wait, seats: Mutex::default() });
+        let table = Arc::new(Table { run: Box::new(run), wait, seats: Mutex::default() });
         self.on(name, policy, move |delivery| {
             let table = table.clone();
             async move { table.join(delivery).await }
@@ -43,7 +41,6 @@ impl Worker {
 /// Where tasks sit down until there are enough.
 struct Table {
     run: Box<dyn Fn(Vec<Delivery>) -> BoxFuture<'static, Outcome> + Send + Sync>,
-    clock: Clock,
     wait: Duration,
     seats: Mutex<Vec<Seat>>,
 }
@@ -69,7 +66,8 @@ impl Table {
     }
 
     async fn serve(self: Arc<Self>) {
-        self.clock.sleep(self.wait).await;
+        // Real time, as with counters: this is how work meets, and nothing is due by it.
+        tokio::time::sleep(self.wait).await;
         let seats = std::mem::take(&mut *self.seats.lock().unwrap_or_else(PoisonError::into_inner));
         // Whoever was stopped meanwhile is not done: it runs again elsewhere.
         let (deliveries, told): (Vec<Delivery>, Vec<_>) = seats

@@ -49,6 +49,36 @@ async fn many_increments_become_few_writes_and_none_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_noted_leaves_as_one_task_a_second_or_when_it_is_settled() {
+    let site = crate::site::Site::new().await;
+    let counters = Counters::new(site.queue.clone(), "views", "counts");
+    let filter = Filter { name: Some("views".into()), ..Filter::default() };
+    for at in 0..5000 {
+        counters.note(format!("event:{}", at % 2500), 1);
+    }
+    assert!(site.queue.list(&filter).await.unwrap().is_empty(), "noting writes nothing");
+    for _ in 0..600 {
+        site.hand.advance(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if site.queue.list(&filter).await.unwrap().len() == 3 {
+            break;
+        }
+    }
+    counters.note("event:7", 3);
+    counters.settle().await.unwrap();
+    counters.settle().await.unwrap();
+    let kept = site.queue.list(&filter).await.unwrap();
+    let sizes = kept.iter().map(|task| task.message.arguments::<BTreeMap<String, i64>>().unwrap());
+    let sizes: Vec<_> = sizes.map(|counts| (counts.len(), counts.values().sum::<i64>())).collect();
+    assert_eq!(sizes, [(1, 3), (500, 1000), (1000, 2000), (1000, 2000)], "a thousand keys a task");
+    // What cannot be sent is kept, and an error says so.
+    site.db.close().await;
+    counters.note("event:7", 1);
+    assert!(counters.settle().await.is_err());
+    assert!(counters.settle().await.is_err(), "it is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_a_task_of_the_queue_and_what_was_not_is_an_error() {
     let site = crate::site::Site::new().await;
     let counters = Counters::new(site.queue.clone(), "views", "counts");

@@ -16,6 +16,7 @@ use http::request::Parts;
 use throng_cache::Cache;
 use throng_core::{Clock, Ids, Shutdown, sign::Keys};
 use throng_db::Db;
+use throng_queue::Counters;
 
 use crate::{
     Config, Error, Result,
@@ -117,6 +118,10 @@ impl Ctx {
         })
     }
 
+    pub(crate) fn counters(&self) -> &HashMap<&'static str, Counters> {
+        &self.site.0.counters
+    }
+
     /// Hears that the process is about to stop. Long work should end soon after.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
@@ -141,6 +146,8 @@ pub(crate) struct Started {
     pub(crate) db: Db,
     pub(crate) cache: Cache,
     pub(crate) queue: throng_queue::Queue,
+    /// By their names.
+    pub(crate) counters: HashMap<&'static str, Counters>,
     pub(crate) bus: throng_bus::Bus,
     pub(crate) pages: Pages,
     pub(crate) clock: Clock,

@@ -23,6 +23,7 @@ use crate::{
     App, Config, Site,
     app::AtStart,
     command,
+    counter::Counting,
     ctx::{Started, pages::Pages},
     signal, task,
     web::{assets::Assets, door::Door},
@@ -43,6 +44,7 @@ pub(crate) struct Works {
     pub(crate) front: Front,
     pub(crate) tasks: Vec<task::Kind>,
     pub(crate) receivers: Vec<signal::Hearing>,
+    pub(crate) counters: Vec<Counting>,
     pub(crate) schedules: Vec<Schedule>,
     /// Keeps the site from being asked to stop, where nobody will.
     pub(crate) kept: Option<Trigger>,
@@ -90,12 +92,15 @@ impl App {
             .fold(Keys::new(config.secret_key.reveal()), |keys, old| keys.fallback(old.reveal()));
         let pages = Pages::new(&rooms.bus);
         let telling = Telling::begin(&rooms.cache, &rooms.bus, &means.clock);
+        let counters = self.counters.iter();
+        let counters = counters.map(|of| (of.name, of.counters(&rooms.queue))).collect();
         let site = Site(Arc::new(Started {
             config,
             keys,
             db: rooms.db,
             cache: rooms.cache,
             queue: rooms.queue,
+            counters,
             bus: rooms.bus,
             pages: pages.clone(),
             clock: means.clock,
@@ -112,8 +117,16 @@ impl App {
             let clock = door.site().0.clock.clone();
             telling.also(|shutdown| pages.hear(clock, shutdown)).await;
         }
-        let (tasks, receivers, schedules) = (self.tasks, self.receivers, self.schedules);
-        let works = Works { door, front, tasks, receivers, schedules, kept: None, telling };
+        let works = Works {
+            door,
+            front,
+            tasks: self.tasks,
+            receivers: self.receivers,
+            counters: self.counters,
+            schedules: self.schedules,
+            kept: None,
+            telling,
+        };
         Ok((works, self.at_start))
     }
 

@@ -180,6 +180,9 @@ impl Works {
         if tokio::time::timeout(CLOSE, cache.settle()).await.is_err() {
             tracing::warn!("the cache did not finish loading in time");
         }
+        if tokio::time::timeout(CLOSE, self.settle_counters()).await.is_err() {
+            tracing::warn!("the queue does not answer: what was counted last is lost");
+        }
         if tokio::time::timeout(CLOSE, self.telling.end()).await.is_err() {
             tracing::warn!("other processes were not told of the last changes of the cache");
         }
@@ -187,6 +190,17 @@ impl Works {
             tracing::warn!(
                 "the database did not close in time; nothing that was committed is lost"
             );
+        }
+    }
+}
+
+impl Works {
+    /// Pushes what this process has counted.
+    pub(crate) async fn settle_counters(&self) {
+        for counters in self.door.site().0.counters.values() {
+            if let Err(error) = counters.settle().await {
+                tracing::warn!(%error, "what was counted cannot be pushed: {error}");
+            }
         }
     }
 }

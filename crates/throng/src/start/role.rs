@@ -67,6 +67,7 @@ impl Works {
         wants.queues = if config.queues.is_empty() {
             let mut queues: Vec<String> =
                 self.tasks.iter().map(|kind| kind.queue.to_owned()).collect();
+            queues.extend(self.counters.iter().map(|counting| counting.queue.to_owned()));
             queues.push(throng_queue::DEFAULT_QUEUE.to_owned());
             queues.sort_unstable();
             queues.dedup();
@@ -85,6 +86,11 @@ impl Works {
             let (site, run) = (site.clone(), hearing.run);
             let hear = move |signal, delivery| run(site.clone(), signal, delivery);
             worker = worker.on_signal(hearing.name, hearing.table, hearing.policy, hear);
+        }
+        for counting in &self.counters {
+            let (site, run) = (site.clone(), counting.run);
+            let write = move |counts| run(site.clone(), counts);
+            worker = worker.on_counts(counting.name, counting.policy, write);
         }
         for schedule in &self.schedules {
             worker = worker.schedule(schedule.clone());

@@ -8,12 +8,14 @@ use throng_queue::{Filter, Record, State, WorkerConfig};
 use super::Site;
 
 impl Site {
-    /// Runs every task that is due, those that they push, and what transactions left in the outbox.
+    /// Runs every task that is due, those that they push, what was counted and what transactions
+    /// left in the outbox.
     /// Returns how many ran. Tasks that are held back stay; [`Site::advance`] makes them due.
     ///
     /// # Panics
     /// When tasks are still not done after half a minute.
     pub async fn run_tasks(&self) -> u64 {
+        self.works.settle_counters().await;
         let (trigger, shutdown) = Shutdown::pair();
         let worker = self.works.worker(WorkerConfig::default());
         let working = tokio::spawn(worker.run(shutdown));

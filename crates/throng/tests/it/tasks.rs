@@ -1,10 +1,10 @@
 //! Tasks, from a page to their end.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::FutureExt;
 use throng::{
-    Ctx, Receiver, Result,
+    Counter, Ctx, Receiver, Result,
     queue::{Filter, Signal, State},
     testing,
 };
@@ -103,5 +103,37 @@ async fn receivers_hear_of_a_change_if_it_was_committed() {
     site.run_tasks().await;
     assert_eq!(heard.next().await.unwrap(), "\"7 [\\\"text\\\"]\"");
     assert!(heard.next().now_or_never().is_none(), "neither rolled back nor of another table");
+    site.finish().await;
+}
+
+struct Claps;
+
+impl Counter for Claps {
+    const NAME: &'static str = "claps";
+    const QUEUE: &'static str = "counts";
+
+    async fn write(cx: Ctx, counts: BTreeMap<String, i64>) -> Result {
+        cx.bus.publish("notes", &counts).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_was_counted_is_written_together_and_an_unknown_counter_is_a_defect() {
+    let site = testing::boot(app().counter::<Claps>()).await;
+    let cx = site.ctx();
+    let mut heard = cx.bus.subscribe("notes").await.unwrap();
+    for _ in 0..1_000 {
+        cx.count::<Claps>(7, 2).unwrap();
+        cx.count::<Claps>("eight", 1).unwrap();
+    }
+    assert_eq!(site.run_tasks().await, 1);
+    assert_eq!(heard.next().await.unwrap(), r#"{"7":2000,"eight":1000}"#);
+    cx.count::<Claps>(7, 1).unwrap();
+    site.finish().await; // sends it first, as a process that is stopped does
+
+    let site = testing::boot(app()).await;
+    let error = site.ctx().count::<Claps>(7, 1).unwrap_err().to_string();
+    assert!(error.contains("no counter `claps`"), "{error}");
     site.finish().await;
 }
