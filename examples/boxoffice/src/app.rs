@@ -10,7 +10,8 @@ use crate::{
     mail::{Post, PostBox},
     models::schema,
     pages,
-    tasks::{Count, CountFacets, ForgetTries, MailTicket, RefundEvent, ReleaseSeats},
+    receivers::{Facets, Pages, Search},
+    tasks::{Count, CountFacets, ForgetTries, MailTicket, RefundEvent, ReleaseSeats, Views},
 };
 
 /// The site; an empty one gets a demo at start, outside of production.
@@ -39,6 +40,10 @@ pub fn empty() -> App {
         .task::<ReleaseSeats>()
         .task::<CountFacets>()
         .task::<ForgetTries>()
+        .receiver::<Search>()
+        .receiver::<Facets>()
+        .receiver::<Pages>()
+        .counter::<Views>()
         .schedule("* * * * *", || ReleaseSeats {})
         .schedule("*/15 * * * *", || CountFacets {})
         .schedule("7 * * * *", || ForgetTries {})

@@ -2,7 +2,7 @@
 //!
 //! `models` is what is stored, with one module for each noun; `purchase` holds and sells seats;
 //! `accounts` signs people up and in; `tickets` draws and checks tickets; `tasks` is what workers
-//! do, `mail` what they send, `live` what open pages are told, `kept` what the cache keeps, and `tags` what page caches purge;
+//! do, `receivers` what they do when an event was saved, `mail` what they send, `live` what open pages are told, `kept` what the cache keeps, and `tags` what page caches purge;
 //! `commands` is what whoever runs the site types, and `demo` what an empty site shows. `pages` answers browsers and `api` programs;
 //! `views` is what pages look like.
 
@@ -17,6 +17,7 @@ pub mod mail;
 pub mod models;
 mod pages;
 pub mod purchase;
+mod receivers;
 mod tags;
 pub mod tasks;
 pub mod tickets;

@@ -51,14 +51,14 @@ if (clock) {
 // Live: one stream, closed while nobody looks.
 const live = one("[data-live]"), list = one("[data-comments]"), button = one(".fresh .button");
 const waiting = [];
-let stream, timer, wait = 1000;
+let stream, timer, wait = 1000, opened = "opened=true";
 
 const shut = () => { clearTimeout(timer); stream?.close(); stream = null; };
 const open = () => {
   if (stream || document.hidden) return;
   const newest = waiting[0]?.id ?? one("li[id]", list ?? live)?.id.slice(8);
-  stream = new EventSource(live.dataset.live + (newest ? `?after=${newest}` : ""));
-  stream.onopen = () => { wait = 1000; };
+  stream = new EventSource(`${live.dataset.live}?${newest ? `after=${newest}&` : ""}${opened}`);
+  stream.onopen = () => { wait = 1000; opened = ""; };
   stream.onerror = () => {
     if (stream.readyState !== 2) return;
     shut();

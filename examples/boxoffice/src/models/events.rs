@@ -1,17 +1,20 @@
 //! Events: find one, browse them by day, create and edit them.
 
 use sea_orm::{
-    Condition, IntoActiveModel, Order, QueryOrder, QuerySelect, entity::prelude::*,
+    Condition, IntoActiveModel, Iterable, Order, QueryOrder, QuerySelect, entity::prelude::*,
     sea_query::SimpleExpr,
 };
 use serde::Serialize;
 
-use super::{Cursor, Page, Problems, Stamp, rows, search, seats};
+use super::{Cursor, Page, Problems, Stamp, comments, rows, search, seats};
 
 mod draft;
 
 pub(crate) use draft::parse_price;
 pub use draft::{Draft, Form, is_date};
+
+/// The table, as signals name it.
+pub const TABLE: &str = "events";
 
 /// An event, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveEntityModel)]
@@ -198,7 +201,7 @@ pub async fn of_organiser(
     rows::latest(db, select, Column::Id, |event| event.id, after, limit).await
 }
 
-/// Enters a checked event with its seats and its search terms. Call it in a transaction.
+/// Enters a checked event with its seats. Call it in a transaction that signals it.
 pub async fn create(
     tx: &impl ConnectionTrait,
     stamp: Stamp,
@@ -208,30 +211,52 @@ pub async fn create(
     let event = draft.to_event(stamp, Some(organiser_id));
     Entity::insert(event.clone().into_active_model()).exec_without_returning(tx).await?;
     seats::open(tx, event.id, draft.capacity).await?;
-    search::index(tx, &event).await?;
     Ok(event)
 }
 
+/// An event that was edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// As it is now.
+    pub event: Model,
+    /// The columns that changed.
+    pub columns: Vec<&'static str>,
+}
+
 /// Writes the columns in which `draft` differs from `event`, and no others. Call it in a
-/// transaction.
+/// transaction that signals them.
 ///
 /// The capacity is changed only when the seats sold and held still fit.
 pub async fn edit(
     tx: &impl ConnectionTrait,
     event: &Model,
     draft: &Draft,
-) -> Result<Result<Model, Problems>, DbErr> {
+) -> Result<Result<Edited, Problems>, DbErr> {
     if let Err(taken) = seats::resize(tx, event.id, draft.capacity).await? {
         let mut problems = Problems::default();
         problems.add("capacity", format!("{taken} seats are already sold or held"));
         return Ok(Err(problems));
     }
-    let (changes, edited) = draft.changes(event);
-    if changes.is_changed() {
+    let (changes, event) = draft.changes(event);
+    let changed = Column::iter().filter(|column| changes.get(*column).is_set());
+    let columns: Vec<_> = changed.map(|column| column.as_str()).collect();
+    if !columns.is_empty() {
         changes.update_without_returning(tx).await?;
-        search::index(tx, &edited).await?;
     }
-    Ok(Ok(edited))
+    Ok(Ok(Edited { event, columns }))
+}
+
+/// Deletes a draft with which nobody has anything to do yet: no seat is sold or held, nothing was
+/// said. `false` when there is no such draft; then roll back. Call it in a transaction that signals
+/// it.
+pub async fn delete(tx: &impl ConnectionTrait, event_id: i64) -> Result<bool, DbErr> {
+    let draft = Entity::delete_many()
+        .filter(Column::Id.eq(event_id))
+        .filter(Column::Status.eq(Status::Draft));
+    let is_draft = draft.exec(tx).await?.rows_affected == 1;
+    let said = comments::Entity::find().filter(comments::Column::EventId.eq(event_id));
+    // Whoever holds seats at this moment changes the row that goes here, or finds it gone.
+    Ok(is_draft && seats::close(tx, event_id).await? && said.one(tx).await?.is_none())
 }
 
 /// Stops sales and says so on the page. `false` when it was cancelled already.

@@ -23,6 +23,7 @@ pub mod seats;
 pub mod tickets;
 pub mod timeline;
 pub mod users;
+pub mod views;
 
 pub use comments::Model as Comment;
 pub use events::Model as Event;

@@ -11,17 +11,23 @@ use sea_orm::{
 use throng::db::{Migration, Schema};
 
 /// The site's tables, for `App::migrations`.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration::new("boxoffice_0001_tables", |schema: &mut Schema| {
+pub const MIGRATIONS: &[Migration] = &[
+    Migration::new("boxoffice_0001_tables", |schema: &mut Schema| {
         for table in tables(schema.backend()) {
             schema.table(table);
         }
         for index in indexes() {
             schema.index(index);
         }
-    })];
+    }),
+    Migration::new("boxoffice_0002_views", |schema: &mut Schema| {
+        let backend = schema.backend();
+        let event = key("event_id", backend);
+        schema.table(table("views").col(event).col(number("total")).take());
+    }),
+];
 
-/// Every table of the site, in the dialect's own id type.
+/// The tables that the site began with, in the dialect's own id type.
 #[must_use]
 pub fn tables(backend: DbBackend) -> Vec<TableCreateStatement> {
     let id = || id(backend);

@@ -1,4 +1,5 @@
-//! Search: an index of the words of each event, kept in plain tables.
+//! Search: an index of the words of each event, kept in plain tables and written by a receiver of
+//! the signal that an event was saved.
 //!
 //! Every word of the query must begin a word of the event's name, topic, city or country (or the
 //! host of its site). What comes next is shown first: events from today on, soonest first, then past ones, latest
@@ -62,17 +63,19 @@ pub async fn find(
     Ok(Page { items, next: page.next })
 }
 
-/// Writes the words of `event` to the index, in place of what was there. Call it in the
-/// transaction that writes the event.
-pub(crate) async fn index(tx: &impl ConnectionTrait, event: &Event) -> Result<(), DbErr> {
-    let before =
-        event_term::Entity::find().filter(event_term::Column::EventId.eq(event.id)).all(tx).await?;
-    let now = if event.status == events::Status::Draft { BTreeSet::new() } else { terms_of(event) };
+/// Writes the words of the event `id` as it is now to the index, in place of what was there; none of
+/// an event that is a draft or gone. Doing it again does no harm. Call it in a transaction.
+pub async fn refresh(tx: &impl ConnectionTrait, id: i64) -> Result<(), DbErr> {
+    // Of two who do it at once, the second waits and sees what the first has written.
+    let event = events::Entity::find_by_id(id).lock_exclusive().one(tx).await?;
+    let event = event.filter(|event| event.status != events::Status::Draft);
+    let own = event_term::Entity::find().filter(event_term::Column::EventId.eq(id));
+    let before = own.lock_exclusive().all(tx).await?;
+    let now = event.as_ref().map(terms_of).unwrap_or_default();
     let gone: Vec<&str> =
         before.iter().map(|row| row.term.as_str()).filter(|&term| !now.contains(term)).collect();
     if !before.is_empty() {
-        let delete =
-            event_term::Entity::delete_many().filter(event_term::Column::EventId.eq(event.id));
+        let delete = event_term::Entity::delete_many().filter(event_term::Column::EventId.eq(id));
         delete.exec(tx).await?;
     }
     if !gone.is_empty() {
@@ -85,7 +88,9 @@ pub(crate) async fn index(tx: &impl ConnectionTrait, event: &Event) -> Result<()
     for term in now.iter().filter(|term| before.iter().all(|row| row.term != **term)) {
         new.insert(term.clone(), 1);
     }
-    insert(tx, now.into_iter().map(|term| posting(term, event)).collect()).await?;
+    if let Some(event) = &event {
+        insert(tx, now.into_iter().map(|term| posting(term, event)).collect()).await?;
+    }
     count(tx, new).await
 }
 

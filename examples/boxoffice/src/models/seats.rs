@@ -50,6 +50,15 @@ pub async fn of_many(
     Entity::find().filter(Column::EventId.is_in(ids)).all(db).await
 }
 
+/// Takes the seats of an event away, if none is sold or held.
+pub(crate) async fn close(tx: &impl ConnectionTrait, event_id: i64) -> Result<bool, DbErr> {
+    let free = Entity::delete_many()
+        .filter(Column::EventId.eq(event_id))
+        .filter(Column::Sold.eq(0))
+        .filter(Column::Held.eq(0));
+    Ok(free.exec(tx).await?.rows_affected == 1)
+}
+
 /// Gives a new event its seats.
 pub(crate) async fn open(
     tx: &impl ConnectionTrait,

@@ -230,7 +230,7 @@ pub(crate) async fn changed(cx: &Ctx, id: i64) {
 }
 
 /// Draws anew what lists events beside an event of `topic`.
-pub(super) async fn listed(cx: &Ctx, topic: &str) {
+pub(crate) async fn listed(cx: &Ctx, topic: &str) {
     let near = draw_near(cx.clone(), topic.to_owned(), today(&cx.clock));
     kept::renew(cx, &near_key(topic), KEEP, near).await;
     cx.purge(&tags::topic(topic)).await;

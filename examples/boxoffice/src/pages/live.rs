@@ -9,7 +9,7 @@ use throng::{
     Ctx, Error, Result,
     bus::Subscription,
     web::{
-        IntoResponse, Path, Query, Response, header,
+        HeaderMap, IntoResponse, Path, Query, Response, header,
         sse::{Event as Line, KeepAlive, Sse},
     },
 };
@@ -19,6 +19,7 @@ use super::{Guest, events, orders};
 use crate::{
     live::{self, Message},
     models::{comments, seats, users},
+    tasks::Views,
     views::{
         event::Gauge,
         talk::{self, Said},
@@ -46,6 +47,8 @@ impl Streams {
 pub(super) struct Seen {
     /// The newest comment on the page.
     after: Option<i64>,
+    /// Whether somebody has just opened the page, rather than come back to it.
+    opened: bool,
 }
 
 /// The seats and comments of an event, as they change.
@@ -53,9 +56,15 @@ pub(super) async fn event(
     guest: Guest,
     Path(id): Path<i64>,
     Query(seen): Query<Seen>,
+    headers: HeaderMap,
 ) -> Result<Response> {
     events::visible(&guest, id).await?;
     let cx = guest.cx.clone();
+    if seen.opened && !headers.contains_key(LAST_EVENT_ID) {
+        // Here rather than where the page is drawn: a page cache in front hides nobody, and robots
+        // open no stream.
+        cx.count::<Views>(id, 1)?;
+    }
     let permit = cx.provided::<Streams>()?.enter()?;
     let news = cx.bus.subscribe(&live::event_group(id)).await?;
     // What changed between the page and this stream is told first.
@@ -131,7 +140,8 @@ fn said(comment: Said<'_>) -> Option<Line> {
 }
 
 fn gauge(free: i32, capacity: i32) -> Option<Line> {
-    Line::default().event("seats").json_data(Gauge::of(free, capacity)).ok()
+    // A browser that has seen an id says so when it comes back to a stream that broke.
+    Line::default().event("seats").id("seats").json_data(Gauge::of(free, capacity)).ok()
 }
 
 fn ready() -> Line {
@@ -150,4 +160,5 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 /// A page that missed more than this shows the latest; the rest is a link away.
 const MOST_MISSED: u64 = 20;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+const LAST_EVENT_ID: header::HeaderName = header::HeaderName::from_static("last-event-id");
 const X_ACCEL_BUFFERING: header::HeaderName = header::HeaderName::from_static("x-accel-buffering");

@@ -26,7 +26,7 @@ use crate::views::{
     oops,
 };
 
-pub(crate) use events::changed;
+pub(crate) use events::{changed, listed};
 pub(crate) use front::changed as front_changed;
 pub(crate) use guest::Guest;
 pub(crate) use live::Streams;
@@ -63,6 +63,7 @@ pub(crate) fn routes() -> Router<Site> {
         .route("/organise/events/new", get(organise::new_form).post(organise::create))
         .route("/organise/events/{id}", get(organise::edit_form).post(organise::edit))
         .route("/organise/events/{id}/cancel", post(organise::cancel))
+        .route("/organise/events/{id}/delete", post(organise::delete))
         .route("/organise/events/{id}/orders", get(organise::orders))
         .route("/organise/events/{id}/door", get(door::form).post(door::check_in))
         .route("/moderation", get(moderation::queue))

@@ -6,6 +6,7 @@ use maud::Markup;
 use serde::Deserialize;
 use throng::{
     Result,
+    queue::Signal,
     web::{Form, Path, Query, Response},
 };
 
@@ -13,9 +14,9 @@ use super::{Guest, events as shown, guest::again};
 use crate::{
     models::{
         Cursor, Event, Problems, Stamp, events, events::Form as Typed, orders as sales, organisers,
-        seats, tickets,
+        seats, tickets, views,
     },
-    tasks::{CountFacets, RefundEvent},
+    tasks::RefundEvent,
     views::{forms::Filled, organise as view},
 };
 
@@ -33,16 +34,22 @@ pub(super) async fn desk(guest: Guest, Query(asked): Query<Asked>) -> Result<Mar
     };
     let organiser = organisers::of_owner(&cx.db, user.id).await?;
     let after: Option<Cursor> = shown::parse(&asked.after)?;
-    let (events, older) = match &organiser {
-        None => (Vec::new(), None),
+    let (events, views, older) = match &organiser {
+        None => Default::default(),
         Some(organiser) => {
             let page = events::of_organiser(&cx.db, organiser.id, after.as_ref(), EVENTS).await?;
-            (shown::with_seats(cx, page.items).await?, page.next)
+            let views = views::of_many(&cx.db, page.items.iter().map(|event| event.id)).await?;
+            (shown::with_seats(cx, page.items).await?, views, page.next)
         }
     };
-    let older = older.map(|next| format!("/organise?after={next}"));
-    let today = guest.today();
-    let body = view::desk(organiser.as_ref(), &events, &today, older.as_deref(), after.is_none());
+    let body = view::desk(&view::Desk {
+        organiser: organiser.as_ref(),
+        events: &events,
+        views: &views,
+        today: &guest.today(),
+        older: older.map(|next| format!("/organise?after={next}")),
+        is_first: after.is_none(),
+    });
     Ok(guest.frame()?.page("Your events", body))
 }
 
@@ -62,7 +69,7 @@ pub(super) async fn create(guest: Guest, Form(typed): Form<Typed>) -> Result<Res
     let tx = cx.db.begin().await?;
     let organiser = organisers::ensure(&tx, Stamp::new(&cx.ids, &cx.clock), user).await?;
     let event = events::create(&tx, Stamp::new(&cx.ids, &cx.clock), organiser.id, &draft).await?;
-    cx.queue.push_in(&tx, CountFacets {}).await?;
+    cx.queue.signal_in(&tx, Signal::saved(events::TABLE, event.id)).await?;
     tx.commit().await?;
     shown::listed(cx, &event.topic).await;
     let words = match draft.published {
@@ -91,10 +98,16 @@ pub(super) async fn edit(
     };
     let cx = &guest.cx;
     let tx = cx.db.begin().await?;
-    if let Err(problems) = events::edit(&tx, &event, &draft).await? {
-        return Ok(again(form_page(&guest, Some(&event), &typed, &problems)?));
+    let edited = match events::edit(&tx, &event, &draft).await? {
+        Ok(edited) => edited,
+        Err(problems) => {
+            return Ok(again(form_page(&guest, Some(&event), &typed, &problems)?));
+        }
+    };
+    if !edited.columns.is_empty() {
+        let signal = Signal::saved(events::TABLE, id).columns(edited.columns);
+        cx.queue.signal_in(&tx, signal).await?;
     }
-    cx.queue.push_in(&tx, CountFacets {}).await?;
     tx.commit().await?;
     shown::changed(cx, id).await;
     shown::listed(cx, &event.topic).await;
@@ -110,12 +123,27 @@ pub(super) async fn cancel(guest: Guest, Path(id): Path<i64>) -> Result<Response
     let tx = cx.db.begin().await?;
     if events::cancel(&tx, event.id).await? {
         cx.queue.push_in(&tx, RefundEvent { event_id: id }).await?;
-        cx.queue.push_in(&tx, CountFacets {}).await?;
+        let signal = Signal::saved(events::TABLE, id).columns(["status"]);
+        cx.queue.signal_in(&tx, signal).await?;
     }
     tx.commit().await?;
     shown::changed(cx, id).await;
     shown::listed(cx, &event.topic).await;
     Ok(guest.told("/organise", format!("{} is cancelled.", event.name)))
+}
+
+pub(super) async fn delete(guest: Guest, Path(id): Path<i64>) -> Result<Response> {
+    let event = own(&guest, id).await?;
+    let cx = &guest.cx;
+    let tx = cx.db.begin().await?;
+    if !events::delete(&tx, event.id).await? {
+        let words = "Only a draft that nobody has bought, held or talked about can be deleted.";
+        return Ok(guest.warned(&format!("/organise/events/{id}"), words));
+    }
+    cx.queue.signal_in(&tx, Signal::deleted(events::TABLE, id)).await?;
+    tx.commit().await?;
+    shown::changed(cx, id).await;
+    Ok(guest.told("/organise", format!("{} is deleted.", event.name)))
 }
 
 pub(super) async fn orders(
@@ -139,7 +167,8 @@ pub(super) async fn orders(
     });
     let rows: Vec<_> = rows.collect();
     let seats = seats::of(db, id).await?;
-    let body = view::orders(&event, seats.as_ref(), &rows, older.as_deref(), after.is_none());
+    let seen = views::of_many(db, [id]).await?.get(&id).copied().unwrap_or(0);
+    let body = view::orders(&event, seats.as_ref(), seen, &rows, older.as_deref(), after.is_none());
     Ok(guest.frame()?.page("Who comes", body))
 }
 

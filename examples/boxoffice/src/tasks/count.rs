@@ -29,7 +29,8 @@ impl Task for Count {
     }
 }
 
-/// Counts the coming events of each topic, country and city again.
+/// Counts the coming events of each topic, country and city again, since days pass; when an event
+/// changes, a receiver does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountFacets {}
 
@@ -38,11 +39,16 @@ impl Task for CountFacets {
     const QUEUE: &'static str = "counts";
 
     async fn run(self, cx: Ctx) -> Result {
-        let counted = facets::count(&cx.db, &today(&cx.clock)).await?;
-        let tx = cx.db.begin().await?;
-        facets::replace(&tx, counted).await?;
-        tx.commit().await?;
-        front_changed(&cx).await;
-        Ok(())
+        count_facets(&cx).await
     }
+}
+
+/// Counts the coming events of each topic, country and city, and draws the front page with them.
+pub(crate) async fn count_facets(cx: &Ctx) -> Result {
+    let counted = facets::count(&cx.db, &today(&cx.clock)).await?;
+    let tx = cx.db.begin().await?;
+    facets::replace(&tx, counted).await?;
+    tx.commit().await?;
+    front_changed(cx).await;
+    Ok(())
 }

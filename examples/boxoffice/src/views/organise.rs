@@ -1,5 +1,7 @@
 //! An organiser's own pages: their events, the form of one, who comes, the door.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::{
@@ -34,14 +36,20 @@ pub(crate) fn invitation(frame: &Frame) -> Markup {
     }
 }
 
-/// The organiser's desk: every event with how it sells.
-pub(crate) fn desk(
-    organiser: Option<&Organiser>,
-    events: &[(Event, Option<Seats>)],
-    today: &str,
-    older: Option<&str>,
-    is_first: bool,
-) -> Markup {
+/// An organiser's own events.
+pub(crate) struct Desk<'a> {
+    pub(crate) organiser: Option<&'a Organiser>,
+    pub(crate) events: &'a [(Event, Option<Seats>)],
+    /// How often the page of each was opened.
+    pub(crate) views: &'a BTreeMap<i64, i64>,
+    pub(crate) today: &'a str,
+    pub(crate) older: Option<String>,
+    pub(crate) is_first: bool,
+}
+
+/// The organiser's desk: every event with how it sells and how often it is seen.
+pub(crate) fn desk(desk: &Desk<'_>) -> Markup {
+    let Desk { organiser, events, views, today, .. } = *desk;
     html! {
         div.row.apart.titled {
             div.head { h1 { "Your events" } @if let Some(organiser) = organiser { p { "As " a href={ "/organisers/" (organiser.id) } { (organiser.name) } } } }
@@ -58,7 +66,10 @@ pub(crate) fn desk(
             ul.rows role="list" {
                 @for (event, seats) in events {
                     @let aside = html! {
-                        @if let Some(seats) = seats { span.print { (words::thousands(seats.sold.into())) " of " (words::thousands(seats.capacity.into())) " sold" } }
+                        span.print {
+                            @if let Some(&views) = views.get(&event.id) { (words::count(views, "view", "views")) @if seats.is_some() { " · " } }
+                            @if let Some(seats) = seats { (words::thousands(seats.sold.into())) " of " (words::thousands(seats.capacity.into())) " sold" }
+                        }
                         span.row.over-link {
                             (cards::Standing::of(event, seats.as_ref(), today).tag())
                             a href={ "/organise/events/" (event.id) } { "Edit" span.hush { " " (event.name) } }
@@ -69,7 +80,7 @@ pub(crate) fn desk(
                 }
             }
         }
-        (pager("Pages of events", (!is_first).then_some("/organise"), older, ("Newest", "Older events")))
+        (pager("Pages of events", (!desk.is_first).then_some("/organise"), desk.older.as_deref(), ("Newest", "Older events")))
     }
 }
 
@@ -125,6 +136,15 @@ pub(crate) fn form(frame: &Frame, event: Option<&Event>, filled: &Filled<'_>) ->
                     a href="/organise" { "Back without saving" }
                 }
             }
+            @if let Some(event) = event.filter(|event| event.status == Status::Draft) {
+                details.section {
+                    summary { "Delete this draft" }
+                    div.stack.sheet {
+                        p { "It is gone for good. An event that somebody has bought, held or talked about stays." }
+                        (frame.press(&format!("/organise/events/{}/delete", event.id), "button bad", html! { "Delete the draft for good" }))
+                    }
+                }
+            }
             @if let Some(event) = event.filter(|event| event.status == Status::Published) {
                 details.section {
                     summary { "Cancel this event" }
@@ -151,6 +171,7 @@ fn tick(name: &str, label: &str, hint: &str, filled: &Filled<'_>) -> Markup {
 pub(crate) fn orders(
     event: &Event,
     seats: Option<&Seats>,
+    views: i64,
     orders: &[(Order, usize)],
     older: Option<&str>,
     is_first: bool,
@@ -167,6 +188,7 @@ pub(crate) fn orders(
                 div { dt.label { "Held" } dd { (words::thousands(seats.held.into())) } }
                 div { dt.label { "Left" } dd { (words::thousands(seats.free().into())) } }
                 div { dt.label { "Capacity" } dd { (words::thousands(seats.capacity.into())) } }
+                div { dt.label { "Page views" } dd { (words::thousands(views)) } }
             }
         }
         div.section.row.apart { h2 { "Orders" } a.button.plain.noprint href={ (base) "/door" } { "Check in at the door" } }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use boxoffice::{
-    models::{Event, Organiser, Stamp, User, events, events::Form, organisers, users},
+    models::{Event, Organiser, Stamp, User, events, events::Form, organisers, search, users},
     purchase::{Desk, Want},
 };
 use sea_orm::{EntityTrait, IntoActiveModel};
@@ -73,6 +73,7 @@ impl House {
         let draft = form.check().unwrap();
         let tx = self.cx.db.begin().await.unwrap();
         let event = events::create(&tx, self.stamp(), organiser.id, &draft).await.unwrap();
+        search::refresh(&tx, event.id).await.unwrap();
         tx.commit().await.unwrap();
         event
     }

@@ -158,9 +158,11 @@ async fn an_edit_writes_what_changed_and_search_follows() {
     let mut form = Form::of(&event, 50);
     form.name = "New Name".into();
     let other = Form { description: "From a colleague".into(), ..Form::of(&event, 50) };
-    for form in [&other, &form] {
+    for (form, changed) in [(&other, "description"), (&form, "name")] {
         let tx = db.begin().await.unwrap();
-        events::edit(&tx, &event, &form.check().unwrap()).await.unwrap().unwrap();
+        let edited = events::edit(&tx, &event, &form.check().unwrap()).await.unwrap().unwrap();
+        assert_eq!(edited.columns, [changed]);
+        search::refresh(&tx, event.id).await.unwrap();
         tx.commit().await.unwrap();
     }
     let now = events::find(db, event.id).await.unwrap().unwrap();
@@ -170,6 +172,7 @@ async fn an_edit_writes_what_changed_and_search_follows() {
     let draft = Form { published: None, ..Form::of(&now, 50) };
     let tx = db.begin().await.unwrap();
     events::edit(&tx, &now, &draft.check().unwrap()).await.unwrap().unwrap();
+    search::refresh(&tx, event.id).await.unwrap();
     tx.commit().await.unwrap();
     assert!(search::find(db, "new", TODAY, None, 9).await.unwrap().items.is_empty());
     let listed = events::browse(db, &Filter::default(), When::From(TODAY), None, 9).await.unwrap();

@@ -30,6 +30,7 @@ mod seed;
 #[path = "../../../../crates/cache/tests/it/servers.rs"]
 #[expect(dead_code, reason = "the cache's own tests do more to their servers")]
 mod servers;
+mod signals;
 mod statements;
 mod tickets;
 mod visit;
