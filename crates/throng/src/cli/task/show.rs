@@ -86,23 +86,8 @@ fn arguments(record: &Record) -> Value {
 
 /// A time as `2026-11-21 09:50:42`, in UTC.
 fn time(unix_ms: i64) -> String {
-    let (days, seconds) = (unix_ms.div_euclid(86_400_000), unix_ms.rem_euclid(86_400_000) / 1000);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// The Gregorian date of a day since 1970: years of 400 are counted from March, so that the leap
-/// day is the last of its year.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
+    let time = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 #[cfg(test)]
@@ -115,5 +100,6 @@ mod tests {
         assert_eq!(time(1_709_164_800_000), "2024-02-29 00:00:00");
         assert_eq!(time(1_700_000_000_000), "2023-11-14 22:13:20");
         assert_eq!(time(-1_000), "1969-12-31 23:59:59");
+        assert_eq!(time(i64::MAX), "9999-12-30 22:00:00", "as late as dates go");
     }
 }
