@@ -1,6 +1,7 @@
 //! From a described app to a running process: nothing is half-started.
 //!
-//! The order is config, log, socket, data folder, rooms, migrations, the site's own start, roles.
+//! The order is config, log, socket, data folder, database and migrations, the other rooms, the site's
+//! own start, roles.
 //! Whatever fails before the roles ends the process with one line and exit code 2.
 
 mod front;
@@ -34,7 +35,7 @@ pub(crate) use handover::Handover;
 pub use problem::StartError;
 pub(crate) use process::{Process, run};
 pub use role::{ROLES, Role};
-pub(crate) use rooms::{Rooms, check_data, claim_ids, of_room, open_db};
+pub(crate) use rooms::{Rooms, Tables, check_data, claim_ids, of_room, open_db};
 use tell::Telling;
 
 /// Everything that the roles and commands of a process work with.
@@ -82,10 +83,9 @@ impl App {
         means: Means,
         migrate: Migrate,
     ) -> Result<(Works, Vec<AtStart>), StartError> {
-        let program = self.name;
-        let migrations = self.all_migrations();
-        let rooms = Rooms::open(&config, &means.clock).await?;
-        rooms.migrate(program, &migrations, migrate).await?;
+        let all = self.all_migrations();
+        let tables = Tables { program: self.name, all: &all, migrate };
+        let rooms = Rooms::open(&config, &means.clock, tables).await?;
 
         let keys = config.secret_key_fallbacks.iter();
         let keys = keys

@@ -2,6 +2,7 @@
 
 use std::{io, net::TcpListener, process::ExitCode, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throng_core::{Clock, Shutdown, Trigger};
 use tokio::{
     process::Child,
@@ -33,6 +34,7 @@ impl Process {
     ) -> Result<Self, StartError> {
         log::start(&config.log)?;
         check_split(&config, &roles)?;
+        raise_open_files();
         let listener = match roles.iter().any(|role| role.listens) {
             false => None,
             true => Some(web::listen(&config.web.listen).map_err(|source| StartError::Listen {
@@ -158,6 +160,17 @@ async fn ended(process: &mut Option<Child>) -> io::Result<std::process::ExitStat
     match process {
         Some(process) => process.wait().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Opens as many files as the machine lets this process have. Every visitor and every call of a task
+/// is a socket, and what a shell or systemd gives at first is often 1,024.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%error, "cannot raise how many files may be open: {error}");
     }
 }
 

@@ -17,9 +17,23 @@ pub(crate) struct Rooms {
     pub(crate) bus: throng_bus::Bus,
 }
 
+/// The tables that a site needs.
+pub(crate) struct Tables<'a> {
+    pub(crate) program: &'static str,
+    pub(crate) all: &'a [&'static [Migration]],
+    pub(crate) migrate: Migrate,
+}
+
 impl Rooms {
-    pub(crate) async fn open(config: &Config, clock: &Clock) -> Result<Self, StartError> {
+    /// Opens the database and sees to its tables, then the other rooms: a queue on RabbitMQ keeps
+    /// its books in them.
+    pub(crate) async fn open(
+        config: &Config,
+        clock: &Clock,
+        tables: Tables<'_>,
+    ) -> Result<Self, StartError> {
         let db = open_db(config, clock).await?;
+        tables.make(&db).await?;
         let options = throng_cache::Config { clock: clock.clone(), ..Default::default() };
         let cache = options.open(&config.cache.reveal()).await;
         let cache = cache.map_err(|error| of_room("cache.url", error))?;
@@ -31,20 +45,18 @@ impl Rooms {
         let bus = bus.map_err(|error| of_room("bus.url", error))?;
         Ok(Self { db, cache, queue, bus })
     }
+}
 
+impl Tables<'_> {
     /// Applies what is missing, or refuses to go on without it.
-    pub(crate) async fn migrate(
-        &self,
-        program: &'static str,
-        all: &[&[Migration]],
-        migrate: Migrate,
-    ) -> Result<(), StartError> {
+    async fn make(self, db: &Db) -> Result<(), StartError> {
+        let Self { program, all, migrate } = self;
         let of_db = |error| of_room("database.url", error);
         if migrate == Migrate::Apply {
-            let _ = self.db.migrate(all).await.map_err(of_db)?;
+            let _ = db.migrate(all).await.map_err(of_db)?;
             return Ok(());
         }
-        let names = self.db.pending(all).await.map_err(of_db)?;
+        let names = db.pending(all).await.map_err(of_db)?;
         if names.is_empty() { Ok(()) } else { Err(StartError::Pending { program, names }) }
     }
 }

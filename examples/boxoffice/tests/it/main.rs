@@ -8,6 +8,7 @@
 mod accounts;
 mod api;
 mod before;
+mod brokers;
 mod browser;
 mod cache;
 #[path = "../../../../crates/db/tests/it/servers/mod.rs"]
