@@ -85,7 +85,7 @@ pub use message::{Body, Message};
 pub use queue::Queue;
 pub use rate::Rate;
 pub use record::{Count, Filter, Record, State};
-pub use schedule::{Crontab, Schedule};
+pub use schedule::{Crontab, DjangoBeat, Schedule};
 pub use signal::{Change, Signal};
 pub use task::{Policy, Task};
 pub use throng_core::Kind;

@@ -7,9 +7,11 @@ use jiff::tz::TimeZone;
 use crate::{Error, Message, Result};
 
 mod crontab;
+pub(crate) mod django;
 mod leader;
 
 pub use crontab::Crontab;
+pub use django::DjangoBeat;
 pub(crate) use leader::lead;
 
 /// Pushes a task at set times. Every worker may carry the same schedules: one of them leads.

@@ -8,7 +8,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use throng_core::Shutdown;
 
-use crate::{Error, Message, Policy, Queue, Result, Schedule, Task, TaskId};
+use crate::{DjangoBeat, Error, Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
 mod batch;
 mod delivery;
@@ -29,6 +29,7 @@ pub struct Worker {
     pub(crate) queue: Queue,
     handlers: HashMap<String, Handler>,
     schedules: Vec<Schedule>,
+    beats: Vec<DjangoBeat>,
     pub(crate) receivers: Receivers,
     config: WorkerConfig,
 }
@@ -97,8 +98,8 @@ impl Worker {
     #[must_use]
     pub fn new(queue: Queue) -> Self {
         let config = WorkerConfig::default();
-        let (handlers, schedules, receivers) = Default::default();
-        Self { queue, handlers, schedules, receivers, config }
+        let (handlers, schedules, beats, receivers) = Default::default();
+        Self { queue, handlers, schedules, beats, receivers, config }
     }
 
     /// Takes on what `config` says rather than the default.
@@ -205,6 +206,13 @@ impl Worker {
         self
     }
 
+    /// Carries the schedules of a Django site: one of the workers that do fires them.
+    #[must_use]
+    pub fn django_beat(mut self, beat: DjangoBeat) -> Self {
+        self.beats.push(beat);
+        self
+    }
+
     /// Runs until `shutdown`, then drains: claims nothing more, gives back at once what has not
     /// started, waits for what runs, and gives back what does not finish in time.
     ///
@@ -219,7 +227,7 @@ impl Worker {
         {
             return Err(error);
         }
-        let Self { queue, handlers, schedules, config, .. } = self.fan_out();
+        let Self { queue, handlers, schedules, beats, config, .. } = self.fan_out();
         let wire = queue.engine().celery();
         let celery = wire.map(|wire| Entered::new(wire, &queue, &config, &shutdown));
         let (desk, shutdown, served) = match celery {
@@ -230,11 +238,16 @@ impl Worker {
             let name = config.name.clone();
             tokio::spawn(crate::schedule::lead(queue.clone(), schedules, name, shutdown.clone()))
         });
+        let beats = beats.into_iter().map(|beat| {
+            let name = config.name.clone();
+            tokio::spawn(crate::schedule::django::lead(queue.clone(), beat, name, shutdown.clone()))
+        });
+        let leaders: Vec<_> = leader.into_iter().chain(beats).collect();
         let report = rounds::Rounds::new(queue, handlers, config, desk).run(shutdown).await;
         for task in served {
             let _ = task.await;
         }
-        if let Some(leader) = leader {
+        for leader in leaders {
             let _ = leader.await;
         }
         Ok(report)

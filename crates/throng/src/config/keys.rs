@@ -137,6 +137,20 @@ pub const KEYS: &[Key] = &[
         about: "Where tasks wait. `database:` is the site's own database.",
     },
     Key {
+        name: "queue.beat",
+        kind: Kind::Choice(&["off", "django"]),
+        default: "off",
+        about: "Schedules beside those of the program: `django` fires what the tables of \
+                django-celery-beat in the site's database say, in place of `celery beat`.",
+    },
+    Key {
+        name: "queue.beat_queue",
+        kind: Kind::Text,
+        default: "celery",
+        about: "Where such a task goes when its row names no queue and the program does not know \
+                it: Celery's `task_default_queue`.",
+    },
+    Key {
         name: "bus.url",
         kind: Kind::Url,
         default: "memory:",

@@ -46,6 +46,8 @@ pub struct Config {
     pub cache: EngineUrl,
     /// Where tasks wait.
     pub queue: EngineUrl,
+    /// Whether django-celery-beat's tables are fired, and where their tasks go that name no queue.
+    pub django_beat: Option<String>,
     /// What carries messages to open pages.
     pub bus: EngineUrl,
     /// Whether a role may run alone on a bus that lives in one process.
@@ -253,6 +255,7 @@ impl Config {
             database: ask.url("database.url")?,
             cache: ask.url("cache.url")?,
             queue: ask.url("queue.url")?,
+            django_beat: (ask.text("queue.beat") == "django").then(|| ask.text("queue.beat_queue")),
             bus: ask.url("bus.url")?,
             bus_allow_split: ask.flag("bus.allow_split"),
             mail: ask.url("mail.url")?,

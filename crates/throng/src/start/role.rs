@@ -4,7 +4,7 @@ use std::{net::TcpListener, pin::Pin, sync::Arc};
 
 use throng_core::Shutdown;
 use throng_db::outbox::{Delivery, Relay};
-use throng_queue::{Worker, WorkerConfig};
+use throng_queue::{DjangoBeat, Worker, WorkerConfig};
 
 use super::Works;
 use crate::{Bus, Result, task};
@@ -94,6 +94,12 @@ impl Works {
         }
         for schedule in &self.schedules {
             worker = worker.schedule(schedule.clone());
+        }
+        if let Some(queue) = &config.django_beat {
+            let beat = DjangoBeat::new(site.0.db.clone()).default_queue(queue);
+            let known = self.tasks.iter();
+            let beat = known.fold(beat, |beat, kind| beat.task_queue(kind.name, kind.queue));
+            worker = worker.django_beat(beat);
         }
         worker
     }
