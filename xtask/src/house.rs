@@ -96,8 +96,16 @@ struct Package {
     features: std::collections::BTreeMap<String, Vec<String>>,
 }
 
+/// Cargo without what the cargo that runs us says of us: "ring" is built anew, and with it nearly
+/// everything, when that differs from what the last build saw.
 fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
     cargo
 }
