@@ -229,7 +229,7 @@ impl EngineUrl {
             }
             text.push('@');
         }
-        let hosts: Vec<String> = self.hosts.iter().map(Host::to_string).collect();
+        let hosts: Vec<String> = self.hosts.iter().map(Host::encoded).collect();
         text.push_str(&hosts.join(","));
         text.push_str(&percent::encode_path(&self.path));
         for (at, (name, value)) in self.query.iter().enumerate() {
@@ -271,6 +271,11 @@ impl Host {
     #[must_use]
     pub fn address(&self, default: u16) -> String {
         Self { name: self.name.clone(), port: Some(self.port.unwrap_or(default)) }.to_string()
+    }
+
+    /// As it stands in a URL.
+    fn encoded(&self) -> String {
+        Self { name: percent::encode_host(&self.name), port: self.port }.to_string()
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) fn encode(text: &str) -> String {
     encode_all_but(text, "-._~")
 }
 
+/// Like [`encode`], but leaves the colons of IPv6 addresses.
+pub(super) fn encode_host(text: &str) -> String {
+    encode_all_but(text, "-._~:")
+}
+
 /// Like [`encode`], but leaves what a path may hold as it is.
 pub(super) fn encode_path(text: &str) -> String {
     encode_all_but(text, "-._~/:@!$&'()*+,;=")

@@ -76,6 +76,15 @@ fn options_are_typed_and_unknown_ones_refused() {
     assert!(wrong.contains("`5m`; it takes a whole number"), "{wrong}");
 }
 
+#[test]
+fn the_name_of_a_host_prints_as_it_can_be_read_again() {
+    for (text, name) in [("a://[[]", "["), ("a://%2Frun%2Fa,b", "/run/a"), ("a://[::1]:5", "::1")] {
+        let url = EngineUrl::parse(text).unwrap();
+        assert_eq!(url.hosts()[0].name, name);
+        assert_eq!(EngineUrl::parse(&url.to_string()).unwrap(), url, "{url}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_parses_or_is_refused_without_panic(text in ".{0,80}") {
