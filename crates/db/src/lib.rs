@@ -63,6 +63,8 @@ mod engine;
 mod error;
 mod fleet;
 mod lease;
+#[cfg(feature = "postgres")]
+mod listen;
 mod metrics;
 mod migrate;
 pub mod outbox;
@@ -87,6 +89,8 @@ pub use copy::{Copied, CopiedTable, Copy, Progress};
 pub use db::{Db, Reader};
 pub use error::{Error, Result, kind};
 pub use fleet::is_read_only;
+#[cfg(feature = "postgres")]
+pub use listen::Listener;
 pub use migrate::{Applied, Migration, Schema};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use promote::{Promoted, promote};

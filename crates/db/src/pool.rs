@@ -107,6 +107,12 @@ impl Pool {
         self.connector.is_pooled()
     }
 
+    /// What makes its connections.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     /// Whether the database is in this process, so that there is no server to lose.
     pub(crate) fn is_embedded(&self) -> bool {
         matches!(self.connector, Connector::Sqlite(_))

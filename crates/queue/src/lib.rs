@@ -49,7 +49,7 @@
 //! A worker of the pushing process is woken at once, by a push after it is durable and by
 //! [`push_in`](Queue::push_in) right after the commit. Workers of other processes look: 20 ms after
 //! the last task, then ever less often, down to every 250 ms
-//! ([`poll`](WorkerConfig::poll)). Held-back tasks stay in the table, never in a worker.
+//! ([`poll`](WorkerConfig::poll)); on PostgreSQL and Redis they are told. Held-back tasks stay in the table, never in a worker.
 //!
 //! | URL | needs | survives a restart | shared between processes | cannot promise |
 //! |---|---|---|---|---|

@@ -39,8 +39,12 @@ impl Queue {
             "database" => {
                 let mut options = url.options();
                 let keep_s: Option<u64> = options.take("keep_s")?;
+                let listens: Option<bool> = options.take("listen")?;
                 options.finish()?;
                 let mut engine = Database::new(db, clock.clone());
+                if listens == Some(false) {
+                    engine = engine.deaf();
+                }
                 if let Some(keep_s) = keep_s {
                     engine = engine.keep(Duration::from_secs(keep_s));
                 }

@@ -63,6 +63,11 @@ impl Connector {
         self.is_pooled
     }
 
+    /// For a connection that does not belong to the pool.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
     pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         self.options.connect().await
     }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use throng_core::{Clock, EngineUrl};
+use throng_core::Clock;
 use throng_db::Db;
 use throng_queue::{
-    Delivery, DjangoBeat, MIGRATIONS, Message, Policy, Queue, TaskId, Worker, WorkerConfig,
+    Delivery, DjangoBeat, MIGRATIONS, Message, Policy, Queue, Worker, WorkerConfig,
 };
 
 use crate::site::Running;
@@ -141,26 +141,20 @@ async fn djangos_schedules_fire_here_and_celery_goes_on_with_them() {
 /// A database of its own on the server that `url` names.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 async fn check_server(url: &str, engine: &str) {
-    use sea_orm::ConnectionTrait as _;
-
     let Some(python) = python() else { return };
-    let server = Db::open(url).await.unwrap();
-    let name = format!("beat_{}", &TaskId::random().as_str()[..8]);
-    server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-    let at = EngineUrl::parse(url).unwrap();
+    let own = crate::own::Own::on(url).await;
+    let at = throng_core::EngineUrl::parse(url).unwrap();
     let database = json!({
         "ENGINE": engine,
-        "NAME": name,
+        "NAME": own.name,
         "HOST": at.hosts()[0].name,
         "PORT": at.hosts()[0].port,
         "USER": at.user(),
         "PASSWORD": at.password().map(|word| word.reveal()),
     });
-    let (start, _) = url.rsplit_once('/').unwrap();
-    let db = Db::open(&format!("{start}/{name}")).await.unwrap();
+    let db = Db::open(&own.url).await.unwrap();
     check(Django { python, database, db, ran: Arc::default() }).await;
-    server.execute_unprepared(&format!("DROP DATABASE {name}")).await.unwrap();
-    server.close().await;
+    own.forget().await;
 }
 
 #[cfg(feature = "postgres")]

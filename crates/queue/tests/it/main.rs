@@ -13,6 +13,10 @@ mod crash;
 mod engines;
 mod everywhere;
 mod fairness;
+#[cfg(feature = "postgres")]
+mod listen;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod own;
 mod push;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;

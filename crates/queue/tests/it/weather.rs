@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use sea_orm::ConnectionTrait as _;
 use throng_core::{Clock, Shutdown};
 use throng_db::{
     Db,
@@ -167,13 +165,9 @@ async fn storm(url: &str, db: Option<&Db>, stormy: Weather) {
 /// As [`storm`], in a database that no other test has: their clocks stand elsewhere.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 async fn database_storm(url: &str) {
-    let all = Db::open(url).await.unwrap();
-    let name = format!("weather_{}", &TaskId::random().as_str()[..8]);
-    all.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    storm(&format!("{server}/{name}"), None, Weather::Cut).await;
-    all.execute_unprepared(&format!("DROP DATABASE {name}")).await.unwrap();
-    all.close().await;
+    let own = crate::own::Own::on(url).await;
+    storm(&own.url, None, Weather::Cut).await;
+    own.forget().await;
 }
 
 async fn site() -> (tempfile::TempDir, Db) {

@@ -24,6 +24,8 @@ use crate::{Backoff, Count, Error, Filter, Message, Record, Result, State, TaskI
 pub(in crate::engine) mod afloat;
 mod claim;
 mod inspect;
+#[cfg(feature = "postgres")]
+mod listen;
 mod push;
 #[cfg(feature = "rabbitmq")]
 pub(in crate::engine) mod ran;
@@ -43,6 +45,8 @@ pub struct Database {
     signals: Arc<Signals>,
     gather: Arc<Gather<Arc<Message>, TaskId>>,
     keep: Duration,
+    #[cfg(feature = "postgres")]
+    ear: Option<Arc<listen::Ear>>,
 }
 
 impl Database {
@@ -54,7 +58,26 @@ impl Database {
         let db = db.primary();
         // One commit at a time: what arrives meanwhile shares the next.
         let gather = Gather::new(1, push::CHUNK);
-        Self { db, clock, signals: Arc::default(), gather, keep }
+        Self {
+            #[cfg(feature = "postgres")]
+            ear: listen::Ear::of(&db),
+            db,
+            clock,
+            signals: Arc::default(),
+            gather,
+            keep,
+        }
+    }
+
+    /// Does not listen to PostgreSQL's notifications: workers hear of what other processes push by
+    /// looking alone. Each process that works has one connection less.
+    #[must_use]
+    pub fn deaf(self) -> Self {
+        Self {
+            #[cfg(feature = "postgres")]
+            ear: None,
+            ..self
+        }
     }
 
     /// Keeps the records of finished tasks for this long; an hour unless set. Dead letters stay
@@ -108,6 +131,14 @@ impl Engine for Database {
 
     async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
         self.push_row_in(tx, message).await.map_err(failed("push a task"))
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn arrival(&self, queues: &[String]) {
+        match &self.ear {
+            Some(ear) => ear.hear(queues).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Batch> {

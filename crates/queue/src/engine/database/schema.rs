@@ -13,6 +13,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration::new("queue_0001_tasks", tables),
     Migration::new("queue_0002_ran", ran),
     Migration::new("queue_0003_rate", rate),
+    Migration::new("queue_0004_notify", notify),
 ];
 
 pub(super) const TASK: &str = "throng_task";
@@ -115,6 +116,29 @@ fn rate(schema: &mut Schema) {
     );
     schema
         .index(Index::create().name("throng_queue_rate_forget").table(RATE).col(FORGET_MS).take());
+}
+
+/// PostgreSQL tells whoever listens about every push, in the transaction of the push: also of those
+/// that another language makes. Once for each queue, however many rows there are.
+fn notify(schema: &mut Schema) {
+    schema.sql(
+        DbBackend::Postgres,
+        format!(
+            "CREATE OR REPLACE FUNCTION {TASK}_pushed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             PERFORM pg_notify('{TASK}', queue) \
+             FROM (SELECT DISTINCT queue FROM pushed WHERE state = {}) AS ready; \
+             RETURN NULL; END $$",
+            code(State::Queued)
+        ),
+    );
+    schema.sql(
+        DbBackend::Postgres,
+        format!(
+            "CREATE TRIGGER {TASK}_pushed AFTER INSERT ON {TASK} \
+             REFERENCING NEW TABLE AS pushed FOR EACH STATEMENT \
+             EXECUTE FUNCTION {TASK}_pushed()"
+        ),
+    );
 }
 
 fn tables(schema: &mut Schema) {

@@ -220,7 +220,7 @@ impl Rounds {
             true => at_ms.max(now_ms + 1),
             // The line is longer than it has places: they look again one after the other.
             false => {
-                let spread = backoff::dice() % horizon_ms.unsigned_abs();
+                let spread = backoff::dice() % (horizon_ms.unsigned_abs() / 2);
                 now_ms + horizon_ms / 2 + i64::try_from(spread).unwrap_or(0)
             }
         };
