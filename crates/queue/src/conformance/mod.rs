@@ -230,6 +230,20 @@ impl Bench<'_> {
             self.tend().await;
             assert_eq!(self.state(&once).await, State::Dead, "at most once is not run again");
         }
+        // A bounded number is told at a time, among them such as were forgotten meanwhile.
+        let is_unfollowed = async || {
+            for _ in 0..100 {
+                let tasks = self.engine.unfollowed().await.unwrap();
+                if let Some(record) = tasks.into_iter().find(|record| record.id() == once) {
+                    return Some(record);
+                }
+            }
+            None
+        };
+        let record = is_unfollowed().await.expect("somebody must follow it up");
+        assert!(self.engine.tend(3).await.unwrap().has_unfollowed);
+        self.engine.followed(&[record]).await.unwrap();
+        assert!(is_unfollowed().await.is_none(), "once");
         let claimed = self.claim(10).await;
         assert_eq!(claimed.len(), 1, "suspects are handed out one at a time");
         let poison = claimed[0].message.id();

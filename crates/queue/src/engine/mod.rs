@@ -76,6 +76,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// forgets what is due for it. Every worker calls it every few seconds.
     async fn tend(&self, max_crashes: u32) -> Result<Tended>;
 
+    /// Some of the tasks that ended without a worker which could push what follows them: dead with
+    /// their workers; where parts of chords are joined, also expired and cancelled. They are told
+    /// again until [`followed`](Self::followed) says that it is done.
+    async fn unfollowed(&self) -> Result<Vec<Record>>;
+
+    /// Notes that what follows these tasks is pushed.
+    async fn followed(&self, tasks: &[Record]) -> Result<()>;
+
     /// Puts parked tasks of these names back into their queues.
     async fn unpark(&self, names: &[String]) -> Result<u64>;
 
@@ -258,6 +266,8 @@ pub struct Tended {
     pub expired: u64,
     /// Finished tasks that were forgotten.
     pub forgotten: u64,
+    /// Whether there are [`unfollowed`](Engine::unfollowed) tasks.
+    pub has_unfollowed: bool,
 }
 
 /// One firing of a schedule.

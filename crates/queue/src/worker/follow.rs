@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Message, Queue, Result,
+    Error, Kind, Message, Queue, Result, State,
     engine::{Part, Verdict},
 };
 
@@ -37,6 +37,34 @@ pub(super) async fn push(
         }
         _ => Ok(()),
     }
+}
+
+/// Does so for tasks that ended while no worker held them: as in Celery, what expired or was
+/// cancelled tells its chord alone.
+pub(super) async fn make_up(queue: &Queue) -> Result<()> {
+    let tasks = queue.engine().unfollowed().await?;
+    for record in &tasks {
+        let message = &record.message;
+        let Some(embed) = message.embed() else { continue };
+        let reason = record.reason.clone().unwrap_or_default();
+        let pushed = match record.state {
+            State::Dead => push(queue, message, &embed, &Verdict::Dead(reason)).await,
+            State::Expired | State::Cancelled => {
+                join(queue, message, &embed["chord"], Err(&reason)).await
+            }
+            // Somebody tries it again.
+            _ => Ok(()),
+        };
+        match pushed {
+            Err(error) if error.kind() == Kind::Retry => return Err(error),
+            Err(error) => {
+                let id = record.id();
+                tracing::error!(error = ?error, task.id = %id, "what follows task {id} cannot be pushed: {error}");
+            }
+            Ok(()) => {}
+        }
+    }
+    queue.engine().followed(&tasks).await
 }
 
 async fn send(

@@ -261,7 +261,7 @@ async fn workers_of_both_kinds_share_a_queue_and_lose_and_repeat_nothing() {
     let () = delete.query_async(&mut connection.clone()).await.unwrap();
 }
 
-const CANVAS: &str = "14\n4\n[2, 4]\n90\n[3, 4]\n10\nfailed\n13\nTrue\n";
+const CANVAS: &str = "14\n4\n[2, 4]\n90\n[3, 4]\n10\nfailed\nTrue\n13\nTrue\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_groups_and_chords_of_celery_run_here() {

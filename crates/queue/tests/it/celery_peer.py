@@ -87,6 +87,8 @@ def canvas():
         chord([plus(1, 1), fail.s("no luck")])(total.s()).get(timeout=60)
     except Exception as error:
         print("failed" if "no luck" in str(error) else repr(error))
+    body = chord([plus(1, 1), plus(2, 2).set(expires=-5)])(total.s())
+    print(until(lambda: app.AsyncResult(body.id).state == "FAILURE"))
     after, known = plus(10), str(uuid.uuid4())
     add.apply_async((1, 2), link=after.set(task_id=known))
     print(app.AsyncResult(known).get(timeout=60))

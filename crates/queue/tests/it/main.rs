@@ -13,6 +13,8 @@ mod crash;
 mod engines;
 mod everywhere;
 mod fairness;
+#[cfg(feature = "redis")]
+mod follow;
 #[cfg(feature = "postgres")]
 mod listen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -88,6 +88,13 @@ impl Running {
         self.stop.request();
     }
 
+    /// As if its process were killed: nobody is told anything.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn kill(self) {
+        self.worker.abort();
+        let _ = self.worker.await;
+    }
+
     pub(crate) async fn stop(self) -> Report {
         self.stop.request();
         self.worker.await.unwrap().unwrap()

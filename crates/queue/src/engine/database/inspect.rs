@@ -146,13 +146,13 @@ fn codes(state: State) -> Vec<i32> {
     }
 }
 
-fn records() -> SelectStatement {
+pub(super) fn records() -> SelectStatement {
     let mut select = Query::select();
     select.columns(COLUMNS).from(s::TASK);
     select
 }
 
-fn read(row: &QueryResult) -> Result<Record, DbErr> {
+pub(super) fn read(row: &QueryResult) -> Result<Record, DbErr> {
     let text: String = row.try_get("", s::MESSAGE)?;
     let mut message = Message::from_json(text.as_bytes())
         .map_err(|error| DbErr::Custom(format!("a task's row cannot be read: {error}")))?;

@@ -166,6 +166,14 @@ impl Engine for Database {
         steady(|| self.tend_rows(max_crashes)).await.map_err(failed("tend tasks"))
     }
 
+    async fn unfollowed(&self) -> Result<Vec<Record>> {
+        self.unfollowed_rows().await.map_err(failed("look after dead tasks"))
+    }
+
+    async fn followed(&self, tasks: &[Record]) -> Result<()> {
+        steady(|| self.followed_rows(tasks)).await.map_err(failed("look after dead tasks"))
+    }
+
     async fn unpark(&self, names: &[String]) -> Result<u64> {
         steady(|| self.unpark_rows(names)).await.map_err(failed("unpark tasks"))
     }

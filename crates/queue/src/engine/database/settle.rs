@@ -136,11 +136,21 @@ impl Database {
     /// An end: the unique key is free again, and the record is kept for a while. Dead letters stay.
     pub(super) fn finish(&self, state: State, reason: Option<&str>) -> UpdateStatement {
         let forget_ms = (state != State::Dead).then(|| self.forget_ms());
+        self.finish_at(state, reason, forget_ms)
+    }
+
+    /// An end, and what happens to its row at `turn_ms`.
+    pub(super) fn finish_at(
+        &self,
+        state: State,
+        reason: Option<&str>,
+        turn_ms: Option<i64>,
+    ) -> UpdateStatement {
         let mut update = Query::update();
         update
             .table(s::TASK)
             .value(s::STATE, s::code(state))
-            .value(s::TURN_MS, forget_ms)
+            .value(s::TURN_MS, turn_ms)
             .value(s::TOKEN, Value::String(None))
             .value(s::UNIQUE_KEY, Value::String(None))
             .value(s::FINISHED_MS, self.now_ms());

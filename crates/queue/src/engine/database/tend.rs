@@ -6,7 +6,7 @@ use sea_orm::{
 };
 
 use super::{Database, lock, schema as s};
-use crate::{State, engine::Tended};
+use crate::{Record, State, engine::Tended};
 
 impl Database {
     pub(super) async fn tend_rows(&self, max_crashes: u32) -> Result<Tended, DbErr> {
@@ -18,7 +18,7 @@ impl Database {
         if !lost.is_empty() {
             let tx = self.begin().await?;
             let lost = self.turned(&tx, running, now_ms).await?;
-            let mut bury = self.finish(State::Dead, None);
+            let mut bury = self.finish_at(State::Dead, None, Some(UNFOLLOWED_MS));
             bury.value(
                 s::REASON,
                 Expr::case(
@@ -76,6 +76,8 @@ impl Database {
         #[cfg(feature = "rabbitmq")]
         self.forget_ran().await?;
         self.forget_rates().await?;
+        tended.has_unfollowed =
+            !self.turned(&self.db, s::code(State::Dead), now_ms).await?.is_empty();
         if tended.requeued > 0 {
             self.signals.ready();
         }
@@ -83,6 +85,30 @@ impl Database {
             self.signals.finished();
         }
         Ok(tended)
+    }
+
+    /// Dead letters that no worker has followed up.
+    pub(super) async fn unfollowed_rows(&self) -> Result<Vec<Record>, DbErr> {
+        let mut select = super::inspect::records();
+        select
+            .and_where(Expr::col(s::STATE).eq(s::code(State::Dead)))
+            .and_where(Expr::col(s::TURN_MS).eq(UNFOLLOWED_MS))
+            .limit(FOLLOWED);
+        self.db.query_all(&select).await?.iter().map(super::inspect::read).collect()
+    }
+
+    pub(super) async fn followed_rows(&self, tasks: &[Record]) -> Result<(), DbErr> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let ids = tasks.iter().map(|record| record.id().to_string());
+        let mut update = Query::update();
+        update
+            .table(s::TASK)
+            .value(s::TURN_MS, Value::BigInt(None))
+            .and_where(Expr::col(s::ID).is_in(ids))
+            .and_where(Expr::col(s::STATE).eq(s::code(State::Dead)));
+        self.db.execute(&update).await.map(drop)
     }
 
     pub(super) async fn unpark_rows(&self, names: &[String]) -> Result<u64, DbErr> {
@@ -136,5 +162,9 @@ pub(super) fn requeue(state: i32) -> UpdateStatement {
     update
 }
 
+/// Dead letters have no turn, but for those that died with their workers: what follows them must be
+/// pushed first.
+const UNFOLLOWED_MS: i64 = 0;
+const FOLLOWED: u64 = 200;
 /// Rows of each kind that one call tends; the next call takes more.
 const TENDED: u64 = 2000;

@@ -272,6 +272,14 @@ impl Engine for Rabbitmq {
         self.tend_tasks(max_crashes).await
     }
 
+    async fn unfollowed(&self) -> Result<Vec<Record>> {
+        self.carrier.ledger.unfollowed().await
+    }
+
+    async fn followed(&self, tasks: &[Record]) -> Result<()> {
+        self.carrier.ledger.followed(tasks).await
+    }
+
     async fn unpark(&self, names: &[String]) -> Result<u64> {
         let unparked = self.carrier.ledger.unpark(names).await?;
         if unparked > 0 {

@@ -30,6 +30,7 @@ use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
 mod arrival;
 mod chord;
+mod followed;
 mod inspect;
 pub(crate) mod line;
 mod rate;
@@ -179,6 +180,14 @@ impl Engine for Redis {
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {
         self.tend_tasks(max_crashes).await.map_err(failed("tend tasks"))
+    }
+
+    async fn unfollowed(&self) -> Result<Vec<Record>> {
+        self.unfollowed_tasks().await.map_err(failed("look after dead tasks"))
+    }
+
+    async fn followed(&self, tasks: &[Record]) -> Result<()> {
+        self.note_followed(tasks).await.map_err(failed("look after dead tasks"))
     }
 
     async fn unpark(&self, names: &[String]) -> Result<u64> {

@@ -61,14 +61,15 @@ impl Redis {
 
     pub(super) async fn tend_tasks(&self, max_crashes: u32) -> Result<Tended, RedisError> {
         let arguments = [max_crashes];
-        let (requeued, buried, expired) = self.run(&self.scripts.tend, &arguments).await?;
+        let (requeued, buried, expired, has_unfollowed) =
+            self.run(&self.scripts.tend, &arguments).await?;
         if requeued > 0 {
             self.signals.ready();
         }
         // Also of queues that only Celery's workers serve, which know nothing of what waits here.
         let queues = self.queues().await?;
         self.promote(&queues).await?;
-        Ok(Tended { requeued, buried, expired, forgotten: 0 })
+        Ok(Tended { requeued, buried, expired, forgotten: 0, has_unfollowed })
     }
 }
 

@@ -84,6 +84,7 @@ pub(super) enum Event {
     Settled(Result<Vec<bool>>),
     Extended(Result<Vec<Lease>>),
     Tended(Result<(Tended, u64)>),
+    Followed(Result<()>),
     Look(u64),
     Asked(Ask, mpsc::Receiver<Ask>),
     Turns(Result<Vec<Turn>>),
@@ -191,6 +192,7 @@ impl Rounds {
             Event::Settled(recorded) => self.settled(recorded),
             Event::Extended(lost) => self.extended(lost),
             Event::Tended(tended) => self.tended(tended),
+            Event::Followed(followed) => self.made_up(followed),
             // Only the last one set counts: a wake between has set another.
             Event::Look(number) if number == self.looks => self.may_have_more = true,
             Event::Look(_) => {}

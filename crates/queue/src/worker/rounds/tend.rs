@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::FutureExt as _;
 
 use super::{Event, Rounds};
-use crate::{Result, engine::Tended, metrics};
+use crate::{Result, engine::Tended, metrics, worker::follow};
 
 impl Rounds {
     pub(super) fn start_tending(&mut self) {
@@ -26,9 +26,9 @@ impl Rounds {
     }
 
     pub(super) fn tended(&mut self, tended: Result<(Tended, u64)>) {
-        match tended {
+        let has_unfollowed = match tended {
             Ok((tended, unparked)) => {
-                let Tended { requeued, buried, .. } = tended;
+                let Tended { requeued, buried, has_unfollowed, .. } = tended;
                 metrics::requeued(requeued);
                 if requeued > 0 {
                     tracing::warn!("{requeued} tasks of workers that died are queued again");
@@ -41,8 +41,26 @@ impl Rounds {
                         "{unparked} parked tasks are queued again: they have a handler now"
                     );
                 }
+                has_unfollowed
             }
-            Err(error) => tracing::warn!(error = ?error, "cannot tend tasks: {error}"),
+            Err(error) => {
+                tracing::warn!(error = ?error, "cannot tend tasks: {error}");
+                false
+            }
+        };
+        if has_unfollowed {
+            let queue = self.queue.clone();
+            let request = async move { Event::Followed(follow::make_up(&queue).await) };
+            self.requests.push(request.boxed());
+            return;
+        }
+        self.after(TEND_EVERY, Event::Tend);
+    }
+
+    /// What is left is done at the next round, here or elsewhere.
+    pub(super) fn made_up(&mut self, followed: Result<()>) {
+        if let Err(error) = followed {
+            tracing::warn!(error = ?error, "cannot push what follows tasks that died or expired: {error}");
         }
         self.after(TEND_EVERY, Event::Tend);
     }

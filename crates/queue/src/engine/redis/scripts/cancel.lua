@@ -8,4 +8,5 @@ else
   redis.call('ZREM', state_key(is[1], is[2]), ARGV[4])
 end
 finish(ARGV[4], is[2], 'cancelled', is[5], 'cancelled')
+leave_unfollowed(ARGV[4])
 return 1

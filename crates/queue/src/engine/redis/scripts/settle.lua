@@ -25,6 +25,8 @@ for at = 4, #ARGV, 7 do
     elseif verdict == 'dead' or verdict == 'expired' or verdict == 'cancelled' then
       finish_record(id, queue, verdict, is[4], reason)
       index(verdict, queue, now, id)
+      -- A dead letter was followed up before its end came here.
+      if verdict ~= 'dead' then leave_unfollowed(id) end
     elseif verdict == 'retry' then
       redis.call('HINCRBY', task, 'r', 1)
       redis.call('HSET', task, 's', 'waiting', 'x', reason, 'c', 0, 't', '', 'd', time)

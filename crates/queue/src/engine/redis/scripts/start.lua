@@ -85,6 +85,9 @@ local function finish(id, queue, state, unique, reason)
   if state ~= 'dead' then redis.call('ZREMRANGEBYRANK', index, 0, -LISTED - 1) end
 end
 
+-- Whoever works pushes what follows it, and tells Celery.
+local function leave_unfollowed(id) redis.call('SADD', prefix .. 'throng:follow', id) end
+
 -- One task in; its message goes with those that `values` has. Answers with the id under which it
 -- is known.
 local function push(at)

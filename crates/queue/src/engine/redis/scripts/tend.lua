@@ -1,4 +1,5 @@
--- ARGV: how many crashes make poison. Answers: requeued, buried, expired.
+-- ARGV: how many crashes make poison. Answers: requeued, buried, expired, and whether tasks are
+-- left for somebody to follow up.
 local most = tonumber(ARGV[4])
 local requeued, buried, expired = 0, 0, 0
 for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'throng:queues')) do
@@ -12,9 +13,11 @@ for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'throng:queues')) do
       redis.call('HDEL', task, 't')
       if is[3] == '1' then
         finish(id, queue, 'dead', is[4], 'its worker died, and it runs at most once')
+        leave_unfollowed(id)
         buried = buried + 1
       elseif crashes >= most then
         finish(id, queue, 'dead', is[4], 'its workers died while they ran it')
+        leave_unfollowed(id)
         buried = buried + 1
       elseif crashes >= 2 then
         redis.call('HSET', task, 's', 'suspect')
@@ -32,6 +35,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'throng:queues')) do
     local is = redis.call('HMGET', task_key(id), 's', 'm', 'l', 'u')
     if is[1] == 'queued' and redis.call('LREM', list_key(queue, is[3]), -1, is[2]) > 0 then
       finish(id, queue, 'expired', is[4], 'expired before it started')
+      leave_unfollowed(id)
       expired = expired + 1
     end
   end
@@ -39,4 +43,4 @@ for _, queue in ipairs(redis.call('SMEMBERS', prefix .. 'throng:queues')) do
     redis.call('ZREMRANGEBYSCORE', state_key(state, queue), '-inf', string.format('%.0f', now - keep))
   end
 end
-return {requeued, buried, expired}
+return {requeued, buried, expired, redis.call('EXISTS', prefix .. 'throng:follow')}
