@@ -47,13 +47,19 @@ impl Memcached {
             // A value that has no mark and is not to have a grace is fresh until it ends.
             (Some(value), None) if stale.is_zero() => return Ok(Claim::Fresh(value.clone())),
             (_, None) => self.put(&beside, &held, span, How::Add).await?.is_some(),
-            // The server has pushed the value out and kept the mark.
-            (None, Some(mark)) if *mark == fresh_mark() => match self.read(&beside).await? {
-                Some((now, flags)) if now == fresh_mark() => {
-                    self.put(&beside, &held, span, How::Over(flags.cas)).await?.is_some()
+            (None, Some(mark)) if *mark == fresh_mark() => {
+                // It was filled between the looks at the one and the other.
+                if let Some((value, _)) = self.read(key).await? {
+                    return Ok(Claim::Fresh(value));
                 }
-                _ => false,
-            },
+                // The server has pushed the value out and kept the mark.
+                match self.read(&beside).await? {
+                    Some((now, flags)) if now == fresh_mark() => {
+                        self.put(&beside, &held, span, How::Over(flags.cas)).await?.is_some()
+                    }
+                    _ => false,
+                }
+            }
             (_, Some(_)) => false,
         };
         let lease = won.then_some(Lease(token | CLASSIC));
