@@ -411,7 +411,11 @@ fn addresses(url: &EngineUrl) -> Result<Vec<AMQPUri>> {
             port: host.port.unwrap_or(5672),
         },
         vhost: vhost.clone(),
-        query: AMQPQueryString { heartbeat: Some(HEARTBEAT_S), ..AMQPQueryString::default() },
+        query: AMQPQueryString {
+            heartbeat: Some(HEARTBEAT_S),
+            frame_max: Some(FRAME_BYTES),
+            ..AMQPQueryString::default()
+        },
     };
     Ok(url.hosts().iter().map(uri).collect())
 }
@@ -442,6 +446,9 @@ const LIGHT: i64 = -1;
 /// A connection that says nothing for twice this long is cut, on both sides: so what a machine that
 /// vanished held runs again within 10 s.
 const HEARTBEAT_S: u16 = 4;
+/// A larger message goes in several frames. The client keeps room for 64 frames on each connection,
+/// which with RabbitMQ's own 128 KiB are 8 MB.
+const FRAME_BYTES: u32 = 32 << 10;
 /// More than these are sent again, whether they were confirmed or not.
 const MOST_LATE: usize = 10_000;
 const FIRST_LINK: Duration = Duration::from_secs(5);
