@@ -1,13 +1,23 @@
 """Celery as the peer of the bench: prints one figure for each case that is named.
 
-`push`, `run` and `latency` use the queue that is given and the broker in BROKER.
+`push`, `run`, `latency` and `calls` use the queue that is given and the broker in BROKER.
 """
 
-import os
-import subprocess
 import sys
+
+if sys.argv[1] == "calling":
+    # Before anything else is there, or sockets stay as they are.
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import os
+import resource
+import subprocess
 import tempfile
+import threading
 import time
+import urllib.request
 
 from celery import Celery
 
@@ -33,6 +43,14 @@ def started(sent):
         file.write(f"{time.time() - sent}\n")
 
 
+@app.task(name="call")
+def call(address):
+    with urllib.request.urlopen(address) as answer:
+        assert answer.read() == b"done"
+    answered.append(None)
+
+
+answered = []
 notes = os.path.join(tempfile.gettempdir(), queue)
 
 
@@ -90,11 +108,56 @@ def latency():
         process.wait()
 
 
+def calls(count, address):
+    """Many calls at once in one worker with green threads: seconds, megabytes, and microseconds of
+    the processor for each."""
+    for _ in range(count):
+        call.delay(address)
+    command = [sys.executable, os.path.abspath(__file__), "calling", queue, str(count)]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
+    return said.partition("figures")[2].split()
+
+
+def calling(count):
+    """Works until all calls are answered, and says what that took from the first on."""
+    from celery.signals import worker_ready
+
+    begun = []
+
+    @worker_ready.connect
+    def ready(**_):
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        begun.extend((time.time(), usage.ru_utime + usage.ru_stime))
+
+    def watch():
+        limit = time.time() + 300
+        while len(answered) < count and time.time() < limit:
+            time.sleep(0.02)
+        took = time.time() - begun[0]
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        used = usage.ru_utime + usage.ru_stime - begun[1]
+        if len(answered) == count:
+            figures = (took, usage.ru_maxrss / 1024, used * 1e6 / count)
+            # Celery makes log lines of what is printed.
+            print("figures", *figures, file=sys.__stdout__, flush=True)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    app.worker_main(
+        ["worker", "-P", "gevent", f"--concurrency={count}", "--prefetch-multiplier=1"]
+        + ["--loglevel=ERROR", "--without-gossip", "--without-mingle", "-Q", queue]
+    )
+
+
 if what == "work":
     app.worker_main(["worker", "--concurrency=2", "--loglevel=ERROR", "-Q", queue])
 elif what == "push":
     print(push(3000))
 elif what == "run":
     print(run())
+elif what == "calls":
+    print(*calls(int(sys.argv[3]), sys.argv[4]))
+elif what == "calling":
+    calling(int(sys.argv[3]))
 else:
     print(*latency())

@@ -20,8 +20,14 @@ use throng_queue::{
     Delivery, MIGRATIONS, Message, Outcome, Policy, Queue, TaskId, Worker, WorkerConfig,
 };
 
+#[path = "room/calls.rs"]
+mod calls;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    if calls::play().await? {
+        return Ok(());
+    }
     let folder = tempfile::tempdir()?;
     let db = Db::sqlite(folder.path().join("bench.db")).await?;
     let _ = db.migrate(&[MIGRATIONS]).await?;
@@ -50,6 +56,7 @@ async fn main() -> anyhow::Result<()> {
         redis.run("ratio >= 20").await?;
         redis.latency().await?;
         redis.wait_at_once().await?;
+        redis.call_at_once(&url).await?;
     }
     if cfg!(feature = "rabbitmq")
         && is_wanted("rabbitmq")
@@ -125,6 +132,23 @@ impl Bench {
         running.await??;
         self.case("10,000 tasks that wait 1 s, at once", "s", took, None, "ours <= 2.5");
         self.case("memory while they wait", "MB", most_mb, None, "ours <= 200");
+        Ok(())
+    }
+
+    /// As many HTTP calls of a second each, in a worker's process of its own.
+    async fn call_at_once(&self, url: &str) -> anyhow::Result<()> {
+        let ours = calls::measure(&self.queue, url, &format!("{}-calls", self.name)).await?;
+        let bare = calls::bare()?;
+        let (server, address) = calls::serve()?;
+        let peer = self.celery(&format!("calls {} http://{address}/", calls::CALLS));
+        calls::stop(server)?;
+        let peer = peer?;
+        let at = |place: usize| peer.get(place).copied();
+        self.case("10,000 HTTP calls of 1 s, at once", "s", ours.took_s, at(0), "ours <= 2.5");
+        self.case("memory of these calls", "MB", ours.peak_mb, at(1), "ours <= 200");
+        self.case("processor for each of them", "us", ours.cpu_us, at(2), "");
+        self.case("memory of the same calls without a queue", "MB", bare.peak_mb, None, "");
+        self.case("processor for each without a queue", "us", bare.cpu_us, None, "");
         Ok(())
     }
 
@@ -251,9 +275,12 @@ impl Bench {
     fn celery(&self, case: &str) -> anyhow::Result<Vec<f64>> {
         let Some((python, broker)) = &self.peer else { return Ok(Vec::new()) };
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/celery_peer.py");
+        let mut words = case.split(' ');
+        let case = words.next().unwrap_or_default();
         let queue = format!("celery-{}-{case}", self.name);
-        let output =
-            Command::new(python).args([script, case, &queue]).env("BROKER", broker).output()?;
+        let mut command = Command::new(python);
+        command.args([script, case, &queue]).args(words).env("BROKER", broker);
+        let output = command.output()?;
         let said = String::from_utf8(output.stdout)?;
         Ok(said.split_whitespace().filter_map(|word| word.parse().ok()).collect())
     }

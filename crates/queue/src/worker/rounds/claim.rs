@@ -18,7 +18,7 @@ impl Rounds {
         let held = self.weight + self.ready.len() + self.pace.in_question();
         let room = (self.config.concurrency + ahead).saturating_sub(held);
         // While there is a store, it is filled up in large steps only.
-        if self.ready.len() > ahead / 4 { 0 } else { room }
+        if self.ready.len() > ahead / 4 { 0 } else { room.min(AT_ONCE) }
     }
 
     pub(super) fn claim(&mut self) {
@@ -102,3 +102,6 @@ impl Rounds {
 
 /// As many dead workers make a task a suspect.
 const SUSPECT_CRASHES: u32 = 2;
+/// Tasks of one claim: the first of thousands run while the next are brought, and what a broker answers
+/// stays small.
+const AT_ONCE: usize = 1000;
