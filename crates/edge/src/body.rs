@@ -10,7 +10,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
-use crate::cache::{Reader, Stored};
+use crate::{
+    cache::{Reader, Stored},
+    upstream,
+};
 
 /// Any error of a body on its way.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,7 +41,10 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Reader(Reader),
+    /// Of a visitor's request.
     Incoming(Incoming),
+    /// Of a back end's answer.
+    Answer(Box<upstream::Incoming>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
@@ -62,6 +68,13 @@ impl Body {
         match body.is_end_stream() {
             true => Self::empty(),
             false => Self::of(Kind::Incoming(body)),
+        }
+    }
+
+    pub(crate) fn answer(answer: Box<upstream::Incoming>) -> Self {
+        match answer.is_over() {
+            true => Self::empty(),
+            false => Self::of(Kind::Answer(answer)),
         }
     }
 
@@ -130,6 +143,7 @@ impl HttpBody for Body {
             Kind::Incoming(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|next| next.map(|frame| frame.map_err(BoxError::from))),
+            Kind::Answer(answer) => answer.poll_frame(cx),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
         match &next {
@@ -152,6 +166,7 @@ impl HttpBody for Body {
             Kind::Empty => true,
             Kind::Whole(_) | Kind::Reader(_) => false,
             Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Answer(answer) => answer.is_over(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -162,6 +177,7 @@ impl HttpBody for Body {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Reader(_) => SizeHint::default(),
             Kind::Incoming(body) => body.size_hint(),
+            Kind::Answer(answer) => answer.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }

@@ -90,13 +90,25 @@ pub(crate) fn forward(headers: &mut HeaderMap, arrival: Arrival<'_>) {
     if !elements.is_empty() {
         elements.push_str(", ");
     }
-    let node = match peer {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
+    let node = node(peer);
     let host = arrival.host.replace(['"', '\\'], "");
     elements.push_str(&format!("for={node};host=\"{host}\";proto={}", arrival.scheme));
     set(headers, header::FORWARDED, &elements);
+}
+
+/// An address as Forwarded has it (RFC 7239 6).
+pub(crate) fn node(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    }
+}
+
+/// Whether a client could pretend to be another by a field of this name.
+pub(crate) fn is_claim(name: &str) -> bool {
+    let may = |first: u8| matches!(first.to_ascii_lowercase(), b'x' | b'f');
+    name.bytes().next().is_some_and(may)
+        && CLAIMS.iter().any(|claim| name.eq_ignore_ascii_case(claim.as_str()))
 }
 
 /// The visitor that a trusted peer speaks for, else the peer: the last address in X-Forwarded-For

@@ -180,6 +180,17 @@ pub(crate) fn pick(servers: &[&Standing], choice: Choice<'_>) -> Picked {
     }
 }
 
+/// As [`pick`], where there is one server and it was not tried: it need not be well.
+pub(crate) fn pick_only(server: &Standing, (now, max_requests): (Duration, usize)) -> Picked {
+    if server.percent() == 0 || server.status(now) == Status::Draining {
+        return Picked::None;
+    }
+    match server.working_on.load(Ordering::Relaxed) < max_requests {
+        true => Picked::Server(0),
+        false => Picked::Busy,
+    }
+}
+
 /// The best of at least two candidates.
 fn best(servers: &[&Standing], candidates: &[usize], choice: Choice<'_>) -> usize {
     let Choice { health, now, random, address, .. } = choice;

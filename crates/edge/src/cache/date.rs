@@ -33,7 +33,7 @@ pub(super) fn unix_ms(text: &str) -> Option<i64> {
 }
 
 /// The form in which dates are sent: `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn text(unix_ms: i64) -> String {
+pub(crate) fn text(unix_ms: i64) -> String {
     let seconds = unix_ms.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Years from March again, as below.

@@ -40,7 +40,53 @@ pub(crate) struct Ready {
     ttl_s: u64,
 }
 
+/// A GET that is not for the cache: what the visitor asks is passed on, and what is answered back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passed<'a> {
+    /// Whom it is addressed to.
+    pub(crate) host: &'a str,
+    pub(crate) detail: &'static str,
+}
+
 impl Cache {
+    /// Whether `glance`, which is a GET, has no business here and needs nothing done to it; both ways
+    /// of asking say so alike.
+    pub(crate) fn passes<'a>(&self, glance: Glance<'a>) -> Option<Passed<'a>> {
+        let policy = &self.inner.policy;
+        let path = glance.target.split_once('?').map_or(glance.target, |(path, _)| path);
+        if !path.starts_with('/') || !glance.target.bytes().all(is_plain) {
+            return None;
+        }
+        let (mut host, mut cookie) = (None, None);
+        for Header { name, value } in glance.fields {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            let is_first = match name.len() {
+                4 if is("host") => host.replace(*value).is_none(),
+                6 if is("cookie") => cookie.replace(*value).is_none(),
+                6 if is("accept") => *value != b"text/event-stream",
+                6 => !is("expect"),
+                7 => !is("upgrade") && !is("trailer"),
+                8 => !is("if-match"),
+                10 if is("connection") => value.eq_ignore_ascii_case(b"keep-alive"),
+                14 => !is("content-length"),
+                17 => !is("transfer-encoding"),
+                19 => !is("if-unmodified-since"),
+                _ => true,
+            };
+            if !is_first {
+                return None;
+            }
+        }
+        let host = std::str::from_utf8(host?).ok().filter(|host| !host.is_empty())?;
+        if !host.bytes().all(is_of_host) {
+            return None;
+        }
+        let is_ruled = !policy.rules.is_empty() && policy.action(path) == Some(Action::Bypass);
+        let is_signed_in = || cookie.is_some_and(|line| is_member(policy, line));
+        let detail = if is_ruled { "rule" } else { "signed-in" };
+        (is_ruled || is_signed_in()).then_some(Passed { host, detail })
+    }
+
     /// A stored answer to `glance`, if it is this simple.
     pub(crate) fn glance(
         &self,
@@ -109,8 +155,7 @@ impl<'a> Glance<'a> {
                 return None;
             }
         }
-        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]%~".contains(&byte);
-        host.filter(|host| host.bytes().all(is_letter))
+        host.filter(|host| host.bytes().all(is_of_host))
     }
 
     fn selects(&self, entry: &Entry, policy: &Policy, memo: &mut Memo) -> bool {
@@ -191,6 +236,20 @@ impl Ready {
 /// Whether an answer with this status always has a body, even if it is empty.
 fn has_body(status: StatusCode) -> bool {
     status.as_u16() >= 200 && !matches!(status.as_u16(), 204 | 205 | 206 | 304)
+}
+
+/// Whether no two readers of an address can differ about `byte`.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%".contains(&byte)
+}
+
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:[]%~".contains(&byte)
+}
+
+/// Whether a line of cookies names a session's for sure.
+fn is_member(policy: &Policy, line: &[u8]) -> bool {
+    std::str::from_utf8(line).is_ok() && is_signed_in(policy, line)
 }
 
 /// A line of cookies that are no text may name anything.

@@ -52,9 +52,10 @@ pub use self::{
     serve::{Outcome, Served, Stored},
 };
 pub(crate) use self::{
+    control::CAPABILITY,
     entry::strip_hop,
     fare::Group,
-    glance::{Glance, Memo},
+    glance::{Glance, Memo, Passed},
     policy::matches,
     shelf::{Job, Kept, Mark, Purge},
 };

@@ -9,17 +9,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
-use super::{
-    Edge, head, pages,
-    send::{Outgoing, Refusal},
-    talk::AskOverHttps,
-    tunnel,
-};
+use super::{Edge, head, pages, send::Refusal, talk::AskOverHttps, tunnel};
 use crate::{
     Body,
     cache::{self, Outcome, Question, Served, Step, Woken},
     limit::Limited,
     peer::{self, Arrival},
+    upstream::Message,
 };
 
 /// How a request came.
@@ -140,8 +136,10 @@ impl Edge {
                         // A service in this process takes the connection over itself.
                         extensions.insert(upgrade.clone());
                     }
-                    let outgoing = Outgoing::new(pass.question(), headers, body, extensions);
-                    let mut response = self.send(outgoing).await?;
+                    let question = pass.question();
+                    let head = (question.uri().clone(), headers);
+                    let message = Message::new(question.method().clone(), head, body, extensions);
+                    let mut response = self.send(message, question.key()).await?;
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         return Ok(tunnel::open(self, response, upgrade));
                     }

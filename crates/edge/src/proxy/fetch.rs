@@ -5,15 +5,12 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
-use super::{
-    Edge,
-    answer::answer,
-    send::{Outgoing, Refusal},
-};
+use super::{Edge, answer::answer, send::Refusal};
 use crate::{
     Body,
     cache::{self, Answered, Fetch, Filling, Outcome},
     limit::Limited,
+    upstream::Message,
 };
 
 impl Edge {
@@ -56,8 +53,10 @@ impl Edge {
             tell(Ok(answer(served)));
             return None;
         }
-        let outgoing = Outgoing::new(fetch.question(), fetch.headers(), Body::empty(), extensions);
-        let response = match self.send(outgoing).await {
+        let question = fetch.question();
+        let head = (question.uri().clone(), fetch.headers());
+        let message = Message::new(question.method().clone(), head, Body::empty(), extensions);
+        let response = match self.send(message, question.key()).await {
             Ok(response) => response,
             Err(refusal) => {
                 tell(fetch.failed().map(answer).ok_or(refusal));
@@ -112,13 +111,22 @@ impl Edge {
     /// The body of an answer with these fields. It must not rest for too long, unless it is a stream
     /// of events.
     pub(super) fn patient(&self, headers: &HeaderMap, body: Body) -> Body {
-        let kind =
-            headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
-        let is_events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        let kind = headers.get(header::CONTENT_TYPE);
+        self.unless_stuck(kind.is_some_and(|kind| is_events(kind.as_bytes())), body)
+    }
+
+    /// As [`patient`](Self::patient), where it is known whether it is a stream of events.
+    pub(super) fn unless_stuck(&self, is_events: bool, body: Body) -> Body {
         if is_events || body.is_end_stream() {
             return body;
         }
         let timeout_ms = self.inner.config.body_timeout_ms;
         Body::new(Limited::new(body, u64::MAX, &self.inner.clock, timeout_ms))
     }
+}
+
+/// Whether a body of this Content-Type rests for as long as it likes.
+pub(super) fn is_events(kind: &[u8]) -> bool {
+    let events = b"text/event-stream";
+    kind.get(..events.len()).is_some_and(|start| start.eq_ignore_ascii_case(events))
 }

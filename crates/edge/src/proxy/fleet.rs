@@ -29,6 +29,11 @@ impl Fleet {
         Arc::clone(&self.servers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether all of them are somewhere else, and none in this process.
+    pub(super) fn is_remote(&self) -> bool {
+        self.now().iter().all(|server| server.is_checked())
+    }
+
     /// Hears of every change from now on.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

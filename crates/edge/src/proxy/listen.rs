@@ -123,7 +123,7 @@ impl Edge {
         let config = &self.inner.config;
         loop {
             let started = self.inner.clock.elapsed();
-            let is_alive = server.is_alive(config, &self.inner.tasks).await;
+            let is_alive = server.is_alive(config).await;
             if server.checked(config, is_alive) {
                 let name = &server.name;
                 match is_alive {

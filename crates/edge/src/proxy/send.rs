@@ -5,28 +5,15 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body::Body as HttpBody;
+use http::{Response, StatusCode};
 
 use super::Edge;
 use crate::{
     Body,
-    balance::{Balance, Choice, Picked, Standing, consistent, pick},
-    cache::{Key, Question},
-    upstream::{Cause, Lease, Server},
+    balance::{Balance, Choice, Picked, Standing, consistent, pick, pick_only},
+    cache::Key,
+    upstream::{Answer, Cause, Failure, Lease, Message, Server},
 };
-
-/// A request for a back end.
-pub(super) struct Outgoing {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-    extensions: Extensions,
-    key: Key,
-    /// Whether sending it twice does no harm, and it can be: it has no body.
-    may_repeat: bool,
-}
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,72 +36,69 @@ pub(super) enum Refusal {
 #[derive(Clone, Debug)]
 pub(crate) struct ServedBy(pub(crate) Arc<Server>);
 
-impl Outgoing {
-    pub(super) fn new(
-        question: &Question,
-        headers: HeaderMap,
-        body: Body,
-        extensions: Extensions,
-    ) -> Self {
-        let method = question.method().clone();
-        let is_idempotent =
-            [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
-                .contains(&method);
-        let may_repeat = is_idempotent && body.is_end_stream();
-        let (uri, key) = (question.uri().clone(), question.key().clone());
-        Self { method, uri, headers, body, extensions, key, may_repeat }
-    }
-
-    fn request(&mut self) -> Request<Body> {
-        let mut request = Request::new(std::mem::take(&mut self.body));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = self.extensions.clone();
-        request
-    }
-}
-
 impl Edge {
-    /// Sends `outgoing` until a server answers well, as often as it may be.
-    pub(super) async fn send(&self, mut outgoing: Outgoing) -> Result<Response<Body>, Refusal> {
+    /// Sends `message` until a server answers well, as often as it may be.
+    pub(super) async fn send(
+        &self,
+        mut message: Message,
+        key: &Key,
+    ) -> Result<Response<Body>, Refusal> {
+        let now = self.inner.clock.elapsed();
+        let (server, answer) = self.forward(&mut message, key.as_str(), now).await?;
+        let mut response = answer.into_response();
+        response.extensions_mut().insert(ServedBy(server));
+        Ok(response)
+    }
+
+    /// As [`send`](Self::send); `key` is the address by which servers may be chosen.
+    pub(super) async fn forward(
+        &self,
+        message: &mut Message,
+        key: &str,
+        now: Duration,
+    ) -> Result<(Arc<Server>, Answer), Refusal> {
         let inner = &self.inner;
         inner.budget.deposit();
         let address = match inner.config.balance {
-            Balance::Consistent => consistent::hash(&[outgoing.key.as_str()]),
+            Balance::Consistent => consistent::hash(&[key]),
             _ => 0,
         };
-        let is_read = matches!(outgoing.method, Method::GET | Method::HEAD);
-        let mut tried = Vec::new();
-        let mut request = Some(outgoing.request());
+        let (mut tried, mut now) = (Vec::new(), now);
         loop {
-            let (server, lease) = self.lease(&tried, address).await?;
-            tried.push(Arc::clone(&server));
-            let sent = request.take().unwrap_or_else(|| outgoing.request());
-            let started = inner.clock.elapsed();
-            let with = (&inner.config, &inner.tasks, outgoing.may_repeat);
-            let result = server.send(sent, lease, with).await;
-            let now = inner.clock.elapsed();
+            let lease = match self.free(&tried, address, now) {
+                Some(lease) => lease,
+                None => {
+                    let lease = self.lease(&tried, address).await?;
+                    now = inner.clock.elapsed();
+                    lease
+                }
+            };
+            let server = Arc::clone(lease.server());
+            let started = now;
+            let result = server.send(message, lease, &inner.config).await;
+            now = inner.clock.elapsed();
             let took = now.saturating_sub(started);
             match result {
-                Ok(mut response) => {
-                    let is_bad = is_bad(response.status());
+                Ok(answer) => {
+                    let is_bad = is_bad(answer.status());
                     self.note(&server, now, took, !is_bad);
-                    if is_bad && is_read && self.may_retry(&tried, now) {
-                        continue;
+                    if !is_bad || !message.is_read() {
+                        return Ok((server, answer));
                     }
-                    response.extensions_mut().insert(ServedBy(server));
-                    return Ok(response);
+                    tried.push(Arc::clone(&server));
+                    if !self.may_retry(&tried, now) {
+                        return Ok((server, answer));
+                    }
                 }
-                Err(failure) => {
-                    if !failure.cause.is_visitors() {
+                Err(Failure { cause, is_unsent }) => {
+                    if !cause.is_visitors() {
                         self.note(&server, now, took, false);
-                        tracing::debug!("back end {} failed: {}", server.name, failure.cause);
+                        tracing::debug!("back end {} failed: {cause}", server.name);
                     }
-                    let may_repeat = outgoing.may_repeat || failure.unsent.is_some();
-                    request = failure.unsent.map(|unsent| *unsent);
+                    tried.push(server);
+                    let may_repeat = message.may_repeat || is_unsent;
                     if !may_repeat || !self.may_retry(&tried, now) {
-                        return Err(Refusal::Failed(failure.cause));
+                        return Err(Refusal::Failed(cause));
                     }
                 }
             }
@@ -132,7 +116,7 @@ impl Edge {
     /// Whether another server may be tried after those in `tried`.
     fn may_retry(&self, tried: &[Arc<Server>], now: Duration) -> bool {
         let may = tried.len() <= self.inner.config.retries
-            && self.pick(&self.inner.fleet.now(), tried, 0) != Picked::None
+            && self.pick(&self.inner.fleet.now(), tried, (0, now)) != Picked::None
             && self.inner.budget.withdraw(now);
         if may {
             self.inner.stats.retries.add(1);
@@ -140,16 +124,25 @@ impl Edge {
         may
     }
 
-    fn pick(&self, servers: &[Arc<Server>], tried: &[Arc<Server>], address: u64) -> Picked {
+    fn pick(
+        &self,
+        servers: &[Arc<Server>],
+        tried: &[Arc<Server>],
+        (address, now): (u64, Duration),
+    ) -> Picked {
         let inner = &self.inner;
+        let max_requests = inner.config.max_requests_per_server;
+        if let ([only], []) = (servers, tried) {
+            return pick_only(&only.standing, (now, max_requests));
+        }
         let standings: Vec<&Standing> = servers.iter().map(|server| &server.standing).collect();
         let place = |one: &Arc<Server>| servers.iter().position(|server| Arc::ptr_eq(server, one));
         let tried: Vec<usize> = tried.iter().filter_map(place).collect();
         let choice = Choice {
             balance: inner.config.balance,
             health: &inner.config.health,
-            now: inner.clock.elapsed(),
-            max_requests: inner.config.max_requests_per_server,
+            now,
+            max_requests,
             tried: &tried,
             random: self.draw(),
             address,
@@ -157,12 +150,17 @@ impl Edge {
         pick(&standings, choice)
     }
 
+    /// A place at a server that was not tried, if there is one right now.
+    fn free(&self, tried: &[Arc<Server>], address: u64, now: Duration) -> Option<Lease> {
+        let servers = self.inner.fleet.now();
+        match self.pick(&servers, tried, (address, now)) {
+            Picked::Server(index) => Some(servers[index].lease()),
+            Picked::Busy | Picked::None => None,
+        }
+    }
+
     /// A place at a server that was not tried; waits for one while the queue is not full.
-    async fn lease(
-        &self,
-        tried: &[Arc<Server>],
-        address: u64,
-    ) -> Result<(Arc<Server>, Lease), Refusal> {
+    async fn lease(&self, tried: &[Arc<Server>], address: u64) -> Result<Lease, Refusal> {
         let inner = &self.inner;
         let mut place = None;
         let limit = Duration::from_millis(inner.config.queue_timeout_ms);
@@ -171,20 +169,16 @@ impl Edge {
             // Listening begins before looking, so that no place is given back unheard.
             let mut freed = std::pin::pin!(inner.fleet.freed.notified());
             freed.as_mut().enable();
-            let servers = inner.fleet.now();
-            match self.pick(&servers, tried, address) {
-                Picked::Server(index) => {
-                    let server = Arc::clone(&servers[index]);
-                    let lease = server.lease();
-                    return Ok((server, lease));
-                }
+            let (servers, now) = (inner.fleet.now(), inner.clock.elapsed());
+            match self.pick(&servers, tried, (address, now)) {
+                Picked::Server(index) => return Ok(servers[index].lease()),
                 Picked::None => return Err(Refusal::NoServer),
                 Picked::Busy => {}
             }
             if place.is_none() {
                 place = Some(Place::in_queue(self).ok_or(Refusal::Busy)?);
             }
-            let left = limit.saturating_sub(inner.clock.elapsed().saturating_sub(since));
+            let left = limit.saturating_sub(now.saturating_sub(since));
             inner.clock.timeout(left, freed).await.ok_or(Refusal::Busy)?;
         }
     }

@@ -108,7 +108,7 @@ impl Talk {
         let config = &self.edge.inner.config;
         let turn = Turn::new(&self.edge.inner.clock);
         // Where all is to be asked over HTTPS, nothing is answered from memory either.
-        let who = (self.visitor, self.https_port.is_none());
+        let who = (self.visitor, self.scheme, self.https_port.is_none());
         let io = TokioIo::new(Quick::new(stream, &self.edge, who, &turn));
         let mut builder = http1::Builder::new();
         // Heads that do not come are watched for below hyper, which sees only some of them.

@@ -5,7 +5,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::Edge;
-use crate::Body;
+use crate::{Body, upstream::Upgraded};
 
 /// Passes the answer to an upgrade on, and joins both connections once they are free.
 pub(super) fn open(
@@ -13,7 +13,7 @@ pub(super) fn open(
     mut response: Response<Body>,
     visitor: Option<OnUpgrade>,
 ) -> Response<Body> {
-    let back_end = response.extensions_mut().remove::<OnUpgrade>();
+    let back_end = response.extensions_mut().remove::<Upgraded>();
     let protocol = response.headers().get(header::UPGRADE).cloned();
     crate::cache::strip_hop(response.headers_mut());
     if let Some(protocol) = protocol {
@@ -28,18 +28,16 @@ pub(super) fn open(
     };
     // A service in this process talks over the visitor's connection itself.
     let Some(back_end) = back_end else { return response };
-    let (mut head, lease) = {
-        let (parts, body) = response.into_parts();
-        (Response::from_parts(parts, Body::empty()), body)
-    };
-    head.extensions_mut().insert(crate::cache::Outcome::Pass);
+    response.extensions_mut().insert(crate::cache::Outcome::Pass);
     edge.inner.tasks.spawn(async move {
-        // The body holds the place at the server, which works on this as long as it is open.
-        let _lease = lease;
-        let (Ok(visitor), Ok(back_end)) = (visitor.await, back_end.await) else { return };
-        let (mut visitor, mut back_end) = (TokioIo::new(visitor), TokioIo::new(back_end));
+        let (Ok(visitor), Some((mut back_end, lease))) = (visitor.await, back_end.take()) else {
+            return;
+        };
+        let mut visitor = TokioIo::new(visitor);
         // Either side may break off at any time; that ends the tunnel and is nobody's error.
         let _ = tokio::io::copy_bidirectional(&mut visitor, &mut back_end).await;
+        // The server works on this as long as it is open.
+        drop(lease);
     });
-    head
+    response
 }

@@ -1,26 +1,35 @@
 //! A back end: a server somewhere, or a service in this process.
 
+mod chunks;
+mod connection;
 mod counts;
+mod head;
+mod message;
 mod pool;
 mod service;
+mod socket;
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use throng_core::Clock;
 use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
-use self::{counts::Counts, pool::Pool, service::Local};
+use self::{connection::Connection, counts::Counts, pool::Pool, service::Local};
+pub(crate) use self::{
+    connection::{Incoming, Upgraded},
+    head::{Framing, MOST_FIELDS, parse as parse_head},
+    message::Message,
+};
 use crate::{
     Body, Config, Error, ServerStatus,
     balance::Standing,
     body::{BoxError, Ending},
-    tasks::Tasks,
 };
 
 /// Where requests go. Several make a site that survives the loss of one.
@@ -84,11 +93,36 @@ pub(crate) struct Server {
     clock: Clock,
 }
 
-/// Why a back end gave no answer. The request comes back where it was not sent.
+/// What a back end answered.
 #[derive(Debug)]
+pub(crate) enum Answer {
+    /// As it comes over a connection.
+    Wire(Incoming),
+    Local(Response<Body>),
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Wire(incoming) => incoming.head().status,
+            Self::Local(response) => response.status(),
+        }
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Wire(incoming) => incoming.into_response(),
+            Self::Local(response) => response,
+        }
+    }
+}
+
+/// Why a back end gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) cause: Cause,
-    pub(crate) unsent: Option<Box<Request<Body>>>,
+    /// Whether nothing of the request has left, so that any request may be tried elsewhere.
+    pub(crate) is_unsent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,19 +162,19 @@ impl Server {
     /// Takes one of the places at this server; the lease gives it back.
     pub(crate) fn lease(self: &Arc<Self>) -> Lease {
         self.standing.working_on.fetch_add(1, Ordering::Relaxed);
-        Lease { server: Arc::clone(self), connection: None }
+        Lease { server: Arc::clone(self) }
     }
 
-    /// Sends `request` and waits for the head of the answer. A request that may be sent again gives
+    /// Sends `message` and waits for the head of the answer. A request that may be sent again gives
     /// up on a server whose checks begin to fail.
     pub(crate) async fn send(
         self: &Arc<Self>,
-        request: Request<Body>,
+        message: &mut Message,
         lease: Lease,
-        how: (&Config, &Tasks, bool),
-    ) -> Result<Response<Body>, Failure> {
+        config: &Config,
+    ) -> Result<Answer, Failure> {
         self.counts.asked();
-        let answer = self.exchange(request, lease, how).await;
+        let answer = self.exchange(message, lease, config).await;
         match &answer {
             Ok(answer) => self.counts.answered(answer.status()),
             Err(failure) => self.counts.failed(failure.cause),
@@ -150,23 +184,25 @@ impl Server {
 
     async fn exchange(
         self: &Arc<Self>,
-        request: Request<Body>,
-        mut lease: Lease,
-        (config, tasks, may_repeat): (&Config, &Tasks, bool),
-    ) -> Result<Response<Body>, Failure> {
+        message: &mut Message,
+        lease: Lease,
+        config: &Config,
+    ) -> Result<Answer, Failure> {
         let limit = Duration::from_millis(config.answer_timeout_ms);
-        let failed = |cause| Failure { cause, unsent: None };
+        let failed = |cause| Failure { cause, is_unsent: false };
         match &self.kind {
             Kind::Local(local) => {
+                let request = message.request().ok_or(failed(Cause::Connect))?;
                 let answer = self.clock.timeout(limit, local.call(request)).await;
                 let answer = answer.ok_or(failed(Cause::Late))?;
                 let answer = answer.map_err(|_| failed(Cause::Broken))?;
-                Ok(answer.map(|body| body.with_ending(Box::new(lease))))
+                Ok(Answer::Local(answer.map(|body| body.with_ending(Box::new(lease)))))
             }
             Kind::Http(pool) => {
                 let connect = Duration::from_millis(config.connect_timeout_ms);
+                let may_repeat = message.may_repeat;
                 let mut down = self.went_down.subscribe();
-                let answer = pool.send(request, &self.clock, (connect, may_repeat), tasks);
+                let answer = pool.send(message, lease, (&self.clock, connect));
                 let answer = async {
                     tokio::select! {
                         biased;
@@ -176,20 +212,18 @@ impl Server {
                     }
                 };
                 let answer = self.clock.timeout(limit, answer).await;
-                let (answer, connection) = answer.ok_or(failed(Cause::Late))??;
-                lease.connection = Some(connection);
-                Ok(answer.map(|body| Body::incoming(body).with_ending(Box::new(lease))))
+                Ok(Answer::Wire(answer.ok_or(failed(Cause::Late))??))
             }
         }
     }
 
     /// One active check: a connection, or the answer to a GET.
-    pub(crate) async fn is_alive(&self, config: &Config, tasks: &Tasks) -> bool {
+    pub(crate) async fn is_alive(&self, config: &Config) -> bool {
         let limit = Duration::from_millis(config.health.timeout_ms);
         match &self.kind {
             Kind::Local(_) => true,
             Kind::Http(pool) => {
-                let check = pool.check(config.health.path.as_deref(), tasks);
+                let check = pool.check(config.health.path.as_deref(), self.clock.elapsed());
                 self.clock.timeout(limit, check).await.unwrap_or(false)
             }
         }
@@ -237,18 +271,25 @@ impl Server {
 #[derive(Debug)]
 pub(crate) struct Lease {
     server: Arc<Server>,
-    connection: Option<pool::Connection>,
+}
+
+impl Lease {
+    pub(crate) fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The connection is free for the next request.
+    fn give_back(self, connection: Connection) {
+        if let Kind::Http(pool) = &self.server.kind {
+            // It is about seconds.
+            let now_ms = self.server.clock.elapsed_coarse_ms();
+            pool.put(connection, Duration::from_millis(now_ms.try_into().unwrap_or(0)));
+        }
+    }
 }
 
 impl Ending for Lease {
-    fn ended(mut self: Box<Self>, _bytes: u64, is_whole: bool) {
-        // A connection in the middle of an answer is of no use to anybody else.
-        if let Some(connection) = self.connection.take().filter(|_| is_whole)
-            && let Kind::Http(pool) = &self.server.kind
-        {
-            pool.put(connection, self.server.clock.elapsed());
-        }
-    }
+    fn ended(self: Box<Self>, _bytes: u64, _is_whole: bool) {}
 }
 
 impl Drop for Lease {

@@ -1,28 +1,30 @@
 //! Connections to one server, kept for the next request.
 
 use std::{
+    collections::VecDeque,
+    future::poll_fn,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Uri, header};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::Method;
 use throng_core::Clock;
 use tokio::net::TcpStream;
 
-use super::{Cause, Failure};
-use crate::{Body, limit::Cut, tasks::Tasks};
-
-pub(super) type Connection = SendRequest<Body>;
+use super::{
+    Cause, Failure, Lease,
+    connection::{Connection, Incoming, Trouble},
+    head::Head,
+    message::{Message, Sending},
+    socket::Socket,
+};
 
 #[derive(Debug)]
 pub(super) struct Pool {
     address: String,
-    idle: Mutex<Vec<(Connection, Duration)>>,
+    /// Those that have rested longest come first.
+    idle: Mutex<VecDeque<(Connection, Duration)>>,
 }
 
 impl Pool {
@@ -34,64 +36,58 @@ impl Pool {
     /// former just now, which is nobody's failure: then a new one is tried once.
     pub(super) async fn send(
         &self,
-        mut request: Request<Body>,
-        clock: &Clock,
-        (connect, may_repeat): (Duration, bool),
-        tasks: &Tasks,
-    ) -> Result<(Response<Incoming>, Connection), Failure> {
+        message: &mut Message,
+        lease: Lease,
+        (clock, connect): (&Clock, Duration),
+    ) -> Result<Incoming, Failure> {
+        let is_bare = message.is_bare();
+        let Some(mut sending) = message.sending() else {
+            return Err(Failure { cause: Cause::Broken, is_unsent: false });
+        };
         // A server that closes a connection while a request is on its way leaves open whether it
         // has worked on it. One that cannot be repeated goes where that cannot be.
-        let longest = if may_repeat { LONGEST_REST } else { SAFE_REST };
-        while let Some(mut connection) = self.take(clock.elapsed(), longest) {
-            if !connection.is_ready() {
-                let ready = clock.timeout(SETTLE, connection.ready()).await;
-                if !matches!(ready, Some(Ok(()))) {
-                    continue;
+        let longest = if message.may_repeat { LONGEST_REST } else { SAFE_REST };
+        if let Some(mut connection) = self.take(clock.elapsed(), longest) {
+            match exchange(&mut connection, &mut sending, is_bare).await {
+                Ok(head) => return Ok(Incoming::new(connection, head, (sending, lease))),
+                Err(trouble) => {
+                    let may_go_on = message.may_repeat || !sending.has_begun();
+                    if !(trouble.is_untouched && may_go_on && sending.rewind()) {
+                        return Err(failed(message, sending, trouble.cause));
+                    }
                 }
             }
-            match connection.try_send_request(request).await {
-                Ok(answer) => return Ok((answer, connection)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(Failure { cause: cause(error.error()), unsent: None }),
-                },
-            }
         }
-        let connected = clock.timeout(connect, self.connect(tasks)).await;
+        let connected = clock.timeout(connect, self.connect()).await;
         let Some(Some(mut connection)) = connected else {
-            return Err(Failure { cause: Cause::Connect, unsent: Some(Box::new(request)) });
+            message.keep(sending);
+            return Err(Failure { cause: Cause::Connect, is_unsent: true });
         };
-        match connection.try_send_request(request).await {
-            Ok(answer) => Ok((answer, connection)),
-            Err(mut error) => {
-                let unsent = error.take_message().map(Box::new);
-                Err(Failure { cause: cause(error.error()), unsent })
-            }
+        match exchange(&mut connection, &mut sending, is_bare).await {
+            Ok(head) => Ok(Incoming::new(connection, head, (sending, lease))),
+            Err(trouble) => Err(failed(message, sending, trouble.cause)),
         }
     }
 
     /// Whether the server accepts a connection, or answers a GET for `path` with less than 500.
-    pub(super) async fn check(&self, path: Option<&str>, tasks: &Tasks) -> bool {
-        let Some(path) = path else { return TcpStream::connect(&self.address).await.is_ok() };
-        let Some(mut connection) = self.connect(tasks).await else { return false };
-        let mut request = Request::new(Body::empty());
-        let Ok(uri) = path.parse::<Uri>() else { return false };
-        *request.uri_mut() = uri;
-        if let Ok(host) = HeaderValue::from_str(&self.address) {
-            request.headers_mut().insert(header::HOST, host);
-        }
-        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("throng-check"));
-        match connection.send_request(request).await {
-            Ok(answer) => answer.status().as_u16() < 500,
-            Err(_) => false,
-        }
+    pub(super) async fn check(&self, path: Option<&str>, now: Duration) -> bool {
+        self.sweep(now);
+        let Some(mut connection) = self.connect().await else { return false };
+        let Some(path) = path else { return true };
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nuser-agent: throng-check\r\n\r\n",
+            self.address
+        );
+        let mut message = Message::written(Method::GET, Bytes::from(head));
+        let Some(mut sending) = message.sending() else { return false };
+        let answer = exchange(&mut connection, &mut sending, false).await;
+        answer.is_ok_and(|head| head.status.as_u16() < 500)
     }
 
     pub(super) fn put(&self, connection: Connection, now: Duration) {
         let mut idle = self.lock();
-        if !connection.is_closed() && idle.len() < MOST_IDLE {
-            idle.push((connection, now));
+        if idle.len() < MOST_IDLE {
+            idle.push_back((connection, now));
         }
     }
 
@@ -104,58 +100,55 @@ impl Pool {
     /// The one that was used last; those that rested for long may be closed by now.
     fn take(&self, now: Duration, longest: Duration) -> Option<Connection> {
         let mut idle = self.lock();
-        while let Some((connection, since)) = idle.pop() {
-            let rested = now.saturating_sub(since);
-            if rested > LONGEST_REST {
-                // Those below rest for longer still.
-                idle.clear();
+        loop {
+            let (_, since) = idle.back()?;
+            if now.saturating_sub(*since) > longest {
                 return None;
             }
-            if rested > longest {
-                idle.push((connection, since));
-                return None;
-            }
-            if !connection.is_closed() {
+            let (mut connection, _) = idle.pop_back()?;
+            if connection.is_at_rest() {
                 return Some(connection);
             }
         }
-        None
     }
 
-    async fn connect(&self, tasks: &Tasks) -> Option<Connection> {
+    /// Closes what has rested for too long.
+    fn sweep(&self, now: Duration) {
+        let mut idle = self.lock();
+        let is_old = |since: &Duration| now.saturating_sub(*since) > LONGEST_REST;
+        let old = idle.partition_point(|(_, since)| is_old(since));
+        let closed: Vec<_> = idle.drain(..old).collect();
+        drop(idle);
+        drop(closed);
+    }
+
+    async fn connect(&self) -> Option<Connection> {
         let stream = TcpStream::connect(&self.address).await.ok()?;
         let _ = stream.set_nodelay(true); // only slower without it
-        // A hundred fields at most, as other proxies take: hyper has room for those without asking
-        // for memory.
-        let builder = http1::Builder::new();
-        let (connection, driver) = builder.handshake(TokioIo::new(stream)).await.ok()?;
-        tasks.spawn(async move {
-            // Whoever waits for an answer on it hears of the error.
-            let _ = driver.with_upgrades().await;
-        });
-        Some(connection)
+        Some(Connection::new(Socket::Plain(stream)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Connection, Duration)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Connection, Duration)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether it was the server, or what the visitor sent.
-fn cause(error: &hyper::Error) -> Cause {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        match inner.downcast_ref::<Cut>() {
-            Some(Cut::TooLong) => return Cause::TooLong,
-            Some(Cut::TooSlow) => return Cause::TooSlow,
-            None => source = inner.source(),
-        }
-    }
-    if error.is_user() { Cause::Visitor } else { Cause::Broken }
+async fn exchange(
+    connection: &mut Connection,
+    sending: &mut Sending,
+    is_bare: bool,
+) -> Result<Head, Trouble> {
+    let mut interims = 0;
+    poll_fn(|cx| connection.poll_exchange(cx, sending, (is_bare, &mut interims))).await
 }
 
-/// How long a connection whose answer is over may take to be ready for the next request.
-const SETTLE: Duration = Duration::from_millis(5);
+/// What was not sent can be tried elsewhere.
+fn failed(message: &mut Message, sending: Sending, cause: Cause) -> Failure {
+    let is_unsent = !sending.has_begun() && !cause.is_visitors();
+    message.keep(sending);
+    Failure { cause, is_unsent }
+}
+
 /// Shorter than what most servers wait for the next request: five seconds and more.
 const LONGEST_REST: Duration = Duration::from_secs(4);
 /// Shorter than what any server in use waits (gunicorn: two seconds).

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "acme")]
 mod acme;
+mod answers;
 mod attack;
 mod cache;
 mod chaos;

@@ -1,22 +1,24 @@
 //! One head: answered from memory, or told how much of the connection it is.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
-use super::Output;
+use super::{Output, SMALL, Turn, errand::Errand, onward::Introduction};
 use crate::{
     cache::{Glance, Memo, Outcome},
     log::{self, Line},
+    peer,
     proxy::Edge,
 };
 
 /// What is at the beginning of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// A request of this many bytes that is answered.
     Answered(usize),
+    /// A request of this many bytes that is passed on.
+    Passed(usize, Box<Errand>),
     /// A request of this many bytes, and no body after it.
     Whole(usize),
     /// The beginning of a head.
@@ -30,7 +32,8 @@ pub(super) enum Head {
 pub(super) struct Memory {
     edge: Edge,
     client: IpAddr,
-    client_text: String,
+    client_text: Arc<str>,
+    introduction: Introduction,
     /// Whether it speaks for others, who are to be believed.
     is_trusted: bool,
     memo: Memo,
@@ -39,12 +42,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(edge: &Edge, client: IpAddr) -> Self {
+    pub(super) fn new(edge: &Edge, client: IpAddr, scheme: &'static str) -> Self {
         let mut trusted = edge.inner.config.trusted_peers.iter();
         Self {
             edge: edge.clone(),
             client,
-            client_text: client.to_string(),
+            client_text: client.to_string().into(),
+            introduction: Introduction::new(client, scheme),
             is_trusted: trusted.any(|network| network.contains(client)),
             memo: Memo::default(),
             now: Duration::ZERO,
@@ -52,7 +56,7 @@ impl Memory {
     }
 
     /// Reads the head at the beginning of `input`, and writes its answer where there is one.
-    pub(super) fn read(&mut self, input: &[u8], output: &mut Output) -> Head {
+    pub(super) fn read(&mut self, input: &[u8], output: &mut Output, turn: &Turn) -> Head {
         let mut fields = [EMPTY_HEADER; MOST_FIELDS];
         let mut request = Request::new(&mut fields);
         let length = match request.parse(input) {
@@ -70,7 +74,34 @@ impl Memory {
         if is_read && self.answer((method, target), headers, output).is_some() {
             return Head::Answered(length);
         }
+        if is_read && method == "GET" && length <= self.edge.inner.config.max_head_bytes {
+            let errand = self.errand(target, headers, turn);
+            return errand
+                .map_or(Head::Whole(length), |errand| Head::Passed(length, Box::new(errand)));
+        }
         Head::Whole(length)
+    }
+
+    fn errand(&self, target: &str, fields: &[Header<'_>], turn: &Turn) -> Option<Errand> {
+        let edge = &self.edge;
+        let inner = &edge.inner;
+        let passed = inner.cache.passes(Glance { target, fields })?;
+        let is_claim = |field: &Header<'_>| speaks_for_others(field) || peer::is_claim(field.name);
+        if fields.len() > inner.config.max_fields
+            || self.is_trusted && fields.iter().any(is_claim)
+            || target.starts_with(CHALLENGES)
+            || !inner.fleet.is_remote()
+        {
+            return None;
+        }
+        let now = inner.clock.elapsed();
+        // Who asks too much is told so in full.
+        let pass = inner.clients.enter(self.client, now).ok()?;
+        let mut id = [0; 16];
+        edge.write_id(&mut id);
+        let when = inner.clock.now_ms();
+        let asked = self.introduction.ask((target, fields), passed, (id, when));
+        Some(Errand::new(edge, asked, (&self.client_text, now), (pass, turn.begin())))
     }
 
     fn answer(
@@ -145,5 +176,5 @@ fn speaks_for_others(field: &Header<'_>) -> bool {
 }
 
 const MOST_FIELDS: usize = 48;
-/// Up to here, copying a body is cheaper than a write of two pieces.
-const SMALL: usize = 4 << 10;
+/// What an authority that certifies names may ask for.
+const CHALLENGES: &str = "/.well-known/acme-challenge/";

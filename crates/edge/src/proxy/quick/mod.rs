@@ -1,12 +1,15 @@
 //! A connection whose simple requests are answered before hyper has seen them.
 //!
 //! Stands between the socket and hyper. Between two requests it looks at what comes: the head of a
-//! GET whose answer is in memory, fresh and whole, is answered here with one write. Any other head is
-//! handed on as it came, and what follows it waits until hyper has sent its answer; a request with a
+//! GET whose answer is in memory, fresh and whole, is answered here with one write; a GET that is not
+//! for the cache is passed on to a back end, and its answer back, from here. Any other head is handed
+//! on as it came, and what follows it waits until hyper has sent its answer; a request with a
 //! body, an upgrade or HTTP/2 makes the rest of the connection hyper's. Heads are read by the parser
 //! that hyper uses, so that both agree on where one ends.
 
 mod answer;
+mod errand;
+mod onward;
 mod turn;
 
 use std::{
@@ -21,8 +24,11 @@ use bytes::{Buf, Bytes};
 use throng_core::Clock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::answer::{Head, Memory};
 pub(super) use self::turn::Turn;
+use self::{
+    answer::{Head, Memory},
+    errand::Errand,
+};
 use super::Edge;
 
 /// A connection that answers what it can.
@@ -31,22 +37,27 @@ pub(super) struct Quick<S> {
     memory: Memory,
     turn: Turn,
     phase: Phase,
+    errand: Option<Box<Errand>>,
     /// What has come and was not handed on.
     input: Input,
     output: Output,
     watch: Watch,
+    /// The visitor was told that no answer follows.
+    is_last: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Between two requests.
     Looking,
+    /// A request is on its way to a back end, or its answer back.
+    Passing,
     /// This much of a head is still to be handed on.
     Handing(usize),
     /// hyper works on a request that has come whole; this many answers had ended before.
     Waiting(u64),
     /// Everything is handed on, from here to the end.
-    Passing,
+    Through,
 }
 
 /// Bytes that have come: those from `from` to `to`.
@@ -79,19 +90,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
     pub(super) fn new(
         stream: S,
         edge: &Edge,
-        (client, is_quick): (IpAddr, bool),
+        (client, scheme, is_quick): (IpAddr, &'static str, bool),
         turn: &Turn,
     ) -> Self {
         let clock = edge.inner.clock.clone();
         let limit = Duration::from_millis(edge.inner.config.head_timeout_ms);
         Self {
             stream,
-            memory: Memory::new(edge, client),
+            memory: Memory::new(edge, client, scheme),
+            errand: None,
             turn: turn.clone(),
-            phase: if is_quick { Phase::Looking } else { Phase::Passing },
+            phase: if is_quick { Phase::Looking } else { Phase::Through },
             input: Input::default(),
             output: Output::default(),
             watch: Watch { since: clock.elapsed(), clock, limit, timer: None },
+            is_last: false,
         }
     }
 
@@ -101,17 +114,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
         for _ in 0..MOST_AT_ONCE {
             ready!(self.output.poll(&mut self.stream, cx))?;
             if self.turn.is_stopped() {
-                self.phase = Phase::Passing;
+                self.phase = Phase::Through;
                 return Poll::Ready(Ok(true));
             }
             if self.input.is_empty() && ready!(self.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(false));
             }
             while self.output.body.is_empty() && !self.input.is_empty() {
-                match self.memory.read(self.input.bytes(), &mut self.output) {
+                match self.memory.read(self.input.bytes(), &mut self.output, &self.turn) {
                     Head::Answered(length) => {
                         self.input.advance(length);
                         self.watch.since = self.memory.now;
+                    }
+                    Head::Passed(length, errand) => {
+                        self.input.advance(length);
+                        (self.phase, self.errand) = (Phase::Passing, Some(errand));
+                        return Poll::Ready(Ok(true));
                     }
                     Head::Partial if self.input.bytes().len() < MOST_HEAD => {
                         ready!(self.output.poll(&mut self.stream, cx))?;
@@ -125,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
                         return Poll::Ready(Ok(true));
                     }
                     Head::Partial | Head::Other => {
-                        self.phase = Phase::Passing;
+                        self.phase = Phase::Through;
                         ready!(self.output.poll(&mut self.stream, cx))?;
                         return Poll::Ready(Ok(true));
                     }
@@ -138,6 +156,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
         // Others want their turn; this goes on right after them.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Brings the answer of a back end to its visitor. Ready with false when nothing can follow it.
+    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while let Some(errand) = &mut self.errand {
+            ready!(self.output.poll(&mut self.stream, cx))?;
+            // Asked before the head of the answer is written, which says so.
+            self.is_last |= self.turn.is_stopped() && !errand.is_answered();
+            match errand.poll(&mut self.output, self.is_last, cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => self.errand = None,
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!("the body of an answer broke off: {error}");
+                    self.errand = None;
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Poll::Pending => {
+                    // What comes meanwhile is for later, except that the visitor leaves.
+                    if self.input.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+                        self.errand = None;
+                        return Poll::Ready(Ok(false));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        ready!(self.output.poll(&mut self.stream, cx))?;
+        Poll::Ready(Ok(!self.is_last))
     }
 
     /// Reads more into the input; 0 is the end, or that nothing came for too long.
@@ -185,6 +231,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Quick<S> {
                         return Poll::Ready(Ok(()));
                     }
                 }
+                Phase::Passing => {
+                    if !ready!(this.poll_pass(cx))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.phase = Phase::Looking;
+                }
                 Phase::Handing(left) => {
                     // What was answered before goes out before hyper answers.
                     ready!(this.output.poll(&mut this.stream, cx))?;
@@ -202,12 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Quick<S> {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Phase::Passing if !this.input.is_empty() => {
+                Phase::Through if !this.input.is_empty() => {
                     ready!(this.output.poll(&mut this.stream, cx))?;
                     this.give(buffer, usize::MAX);
                     return Poll::Ready(Ok(()));
                 }
-                Phase::Passing => {
+                Phase::Through => {
                     ready!(this.output.poll(&mut this.stream, cx))?;
                     return match Pin::new(&mut this.stream).poll_read(cx, buffer) {
                         Poll::Pending => {
@@ -261,7 +313,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Quick<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.output.poll(&mut this.stream, cx))?;
+        // hyper, which ends the connection, knows nothing of an answer that does not come from it.
+        ready!(this.poll_pass(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
@@ -346,6 +399,8 @@ impl Watch {
     }
 }
 
+/// Up to here, copying a body is cheaper than a write of two pieces.
+const SMALL: usize = 4 << 10;
 /// Answers before others get their turn.
 const MOST_AT_ONCE: usize = 32;
 /// A longer head is for hyper to refuse.

@@ -1,0 +1,352 @@
+//! One connection to a back end, driven by whoever waits for the answer: no task and no channel is
+//! between.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::{
+    Cause, Lease,
+    chunks::{Chunks, Piece},
+    head::{Framing, Head},
+    message::{Sending, Stopped},
+    socket::Socket,
+};
+use crate::{Body, body::BoxError};
+
+/// A connection between two exchanges, or in the middle of one.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Socket,
+    /// What has come and was not taken.
+    input: BytesMut,
+    /// Whether the last read filled all the room that there was.
+    is_flowing: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) cause: Cause,
+    /// The connection was closed before anything came: if it had been at rest, it was about to be.
+    pub(super) is_untouched: bool,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, input: BytesMut::new(), is_flowing: false }
+    }
+
+    /// Whether nothing has come since the last answer, its end included.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.input.is_empty() && self.poll_fill(&mut cx).is_pending()
+    }
+
+    /// Sends, and reads the head of the answer, which stays in the input. It may come before all is
+    /// sent.
+    pub(super) fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        sending: &mut Sending,
+        (is_bare, interims): (bool, &mut u32),
+    ) -> Poll<Result<Head, Trouble>> {
+        let broken = |is_untouched| Trouble { cause: Cause::Broken, is_untouched };
+        let mut is_stopped = false;
+        match sending.poll(&mut self.socket, cx) {
+            Poll::Ready(Err(Stopped::ByVisitor(cause))) => {
+                return Poll::Ready(Err(Trouble { cause, is_untouched: false }));
+            }
+            // It may have answered before it stopped to listen.
+            Poll::Ready(Err(Stopped::ByServer)) => is_stopped = true,
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        loop {
+            if !self.input.is_empty() {
+                match Head::read(&self.input, is_bare) {
+                    Ok(Some(head)) if is_interim(head.status) => {
+                        self.input.advance(head.length);
+                        *interims += 1;
+                        if *interims > MOST_INTERIMS {
+                            return Poll::Ready(Err(broken(false)));
+                        }
+                        continue;
+                    }
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) => {}
+                    Err(malformed) => {
+                        tracing::debug!("{malformed}");
+                        return Poll::Ready(Err(broken(false)));
+                    }
+                }
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Pending if !is_stopped => return Poll::Pending,
+                _ => {
+                    let is_untouched = self.input.is_empty() && *interims == 0;
+                    return Poll::Ready(Err(broken(is_untouched)));
+                }
+            }
+        }
+    }
+
+    /// Reads more into the input; 0 is the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < LEAST_ROOM {
+            self.input.reserve(if self.is_flowing { MUCH_ROOM } else { ROOM });
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
+        self.is_flowing = read == room;
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// An answer whose head has come.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    head: Head,
+    /// Until the body is over.
+    connection: Option<Connection>,
+    /// As long as the request is not all sent.
+    sending: Option<Sending>,
+    body: Coming,
+    /// Until the body is over, or the other protocol.
+    lease: Option<Lease>,
+}
+
+/// How much of a body is still to come.
+#[derive(Debug)]
+enum Coming {
+    Length(u64),
+    Chunks(Chunks),
+    Close,
+}
+
+/// The back end broke off, or wrote what is no body.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the answer of the back end broke off")]
+struct BrokenOff;
+
+impl Incoming {
+    pub(super) fn new(
+        connection: Connection,
+        head: Head,
+        (sending, lease): (Sending, Lease),
+    ) -> Self {
+        let body = match head.framing {
+            Framing::Nothing => Coming::Length(0),
+            Framing::Length(length) => Coming::Length(length),
+            Framing::Chunked => Coming::Chunks(Chunks::default()),
+            Framing::Close => Coming::Close,
+        };
+        let sending = (!sending.is_over()).then_some(sending);
+        Self { head, connection: Some(connection), sending, body, lease: Some(lease) }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The head as it came. Ask before [`begin`](Self::begin).
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.connection.as_ref().map_or(&[], |connection| &connection.input[..self.head.length])
+    }
+
+    /// Leaves the head behind.
+    pub(crate) fn begin(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.input.advance(self.head.length);
+        }
+        if matches!(self.body, Coming::Length(0)) {
+            self.finish();
+        }
+    }
+
+    pub(crate) fn into_response(mut self) -> Response<Body> {
+        let headers = match &self.connection {
+            Some(connection) => self.head.fields(&connection.input),
+            None => HeaderMap::new(),
+        };
+        let status = self.head.status;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        match status {
+            StatusCode::SWITCHING_PROTOCOLS => {
+                response.extensions_mut().insert(Upgraded::new(self));
+            }
+            _ => {
+                self.begin();
+                *response.body_mut() = Body::answer(Box::new(self));
+            }
+        }
+        response
+    }
+
+    /// Whether the body is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self.body {
+            Coming::Length(length) => SizeHint::with_exact(length),
+            _ if self.is_over() => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+        if let Some(sending) = &mut self.sending
+            && let Poll::Ready(Ok(())) = sending.poll(&mut connection.socket, cx)
+        {
+            self.sending = None;
+        }
+        loop {
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            let input = &mut connection.input;
+            match &mut self.body {
+                Coming::Length(left) if !input.is_empty() => {
+                    let come = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    let data = input.split_to(come).freeze();
+                    *left -= come as u64;
+                    if *left == 0 {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Coming::Chunks(chunks) => match chunks.next(input) {
+                    Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Ok(Some(Piece::Trailers(trailers))) => {
+                        self.finish();
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                    Ok(Some(Piece::Over)) => {
+                        self.finish();
+                        return Poll::Ready(None);
+                    }
+                    Ok(None) => {}
+                    Err(malformed) => {
+                        self.connection = None;
+                        return Poll::Ready(Some(Err(malformed.into())));
+                    }
+                },
+                Coming::Close if !input.is_empty() => {
+                    return Poll::Ready(Some(Ok(Frame::data(input.split().freeze()))));
+                }
+                Coming::Length(_) | Coming::Close => {}
+            }
+            match ready!(connection.poll_fill(cx)) {
+                Ok(1..) => {}
+                Ok(0) if matches!(self.body, Coming::Close) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(_) => {
+                    self.connection = None;
+                    return Poll::Ready(Some(Err(BrokenOff.into())));
+                }
+                Err(error) => {
+                    self.connection = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+        }
+    }
+
+    /// The body is over; the connection is for the next, if nothing speaks against it.
+    fn finish(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let is_clean = self.sending.is_none() && connection.input.is_empty();
+        if let Some(lease) = self.lease.take()
+            && self.head.is_persistent
+            && is_clean
+        {
+            lease.give_back(connection);
+        }
+    }
+}
+
+/// A connection that speaks another protocol from now on: an extension of the answer that says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Upgraded(Arc<Mutex<Option<Held>>>);
+
+/// A connection, and the place at its server.
+type Held = (Connection, Option<Lease>);
+
+impl Upgraded {
+    fn new(incoming: Incoming) -> Self {
+        let Incoming { connection, head, lease, .. } = incoming;
+        let connection = connection.map(|mut connection| {
+            connection.input.advance(head.length);
+            (connection, lease)
+        });
+        Self(Arc::new(Mutex::new(connection)))
+    }
+
+    /// The connection and the place at its server, once.
+    pub(crate) fn take(&self) -> Option<Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.input.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(cx, buffer);
+        }
+        let length = this.input.len().min(buffer.remaining());
+        buffer.put_slice(&this.input[..length]);
+        this.input.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Heads before the answer; one that changes the protocol is the answer.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+const LEAST_ROOM: usize = 1 << 10;
+const ROOM: usize = 8 << 10;
+/// For a body that fills whatever there is.
+const MUCH_ROOM: usize = 64 << 10;
+/// Before one answer.
+const MOST_INTERIMS: u32 = 100;
