@@ -1,15 +1,25 @@
 //! Load on a fixed schedule: a request that is late counts from when it was due, so that a server that
 //! stalls cannot hide it by being asked less.
+//!
+//! One thread asks for all visitors: on a machine that the server runs on too, threads for each would
+//! take from it more than they ask of it.
 
 use std::{
-    io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
-    thread,
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use rustix::{
+    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    fd::OwnedFd,
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    },
+};
 
+use super::visitor::Visitor;
 use crate::bench::site::server::{Server, own_cpu};
 
 /// How much is asked, and for how long.
@@ -24,191 +34,205 @@ pub(super) struct Spell {
     pub(super) visitors: Vec<Visitor>,
     pub(super) rate: f64,
     pub(super) failed: usize,
-    /// Microseconds from when each request was due to the last byte of its answer, in order of size.
-    pub(super) all_us: Vec<u32>,
-    pub(super) members_us: Vec<u32>,
+    pub(super) answers: Vec<Answered>,
     /// Processors in use on average.
     pub(super) server_cores: f64,
     pub(super) own_cores: f64,
 }
 
-/// Somebody with a connection, who asks for one page after another.
-pub(super) struct Visitor {
-    port: u16,
-    is_member: bool,
-    /// Whole requests; those at the beginning are asked for more often.
-    requests: Vec<Vec<u8>>,
-    dice: u64,
-    connection: Option<TcpStream>,
-    buffer: Vec<u8>,
+/// One answer that came whole.
+#[derive(Clone, Copy)]
+pub(super) struct Answered {
+    pub(super) is_member: bool,
+    /// In which second of the plan its request was due.
+    pub(super) second: u64,
+    /// Microseconds from when its request was due to its last byte.
+    pub(super) us: u32,
 }
 
-impl Visitor {
-    /// Asks for lists and for all events, a hundred of them more often than the rest together.
-    pub(super) fn stranger(port: u16, events: &[i64], seed: u64) -> Self {
-        let lists = ["/", "/events", "/events?when=past", "/about", "/search?q=rust"];
-        let paths = lists.iter().map(|path| (*path).to_owned());
-        let paths = paths.chain(events.iter().map(|id| format!("/events/{id}")));
-        Self::new(port, paths, None, seed)
+/// Lets the visitors ask what the plan says. Of those who have nothing under way, the one that has
+/// rested longest asks next; while all have, requests wait.
+pub(super) fn run(visitors: Vec<Visitor>, plan: Plan, server: &Server) -> Result<Spell> {
+    let (server_cpu, own) = (server.cpu(), own_cpu());
+    let mut crowd = Crowd::new(visitors, plan)?;
+    crowd.run()?;
+    let took = crowd.start.elapsed().as_secs_f64();
+    if let Some(error) = crowd.said {
+        eprintln!("a visitor was failed: {error:#}");
     }
+    Ok(Spell {
+        rate: crowd.answers.len() as f64 / took,
+        failed: crowd.failed,
+        server_cores: server.cpu().saturating_sub(server_cpu).as_secs_f64() / took,
+        own_cores: own_cpu().saturating_sub(own).as_secs_f64() / took,
+        visitors: crowd.visitors,
+        answers: crowd.answers,
+    })
+}
 
-    /// Reads events and what is theirs.
-    pub(super) fn member(port: u16, cookie: &str, events: &[i64]) -> Self {
-        let own = ["/", "/timeline", "/tickets", "/settings"].map(str::to_owned).into_iter();
-        let paths = own.chain(events.iter().map(|id| format!("/events/{id}")));
-        Self::new(port, paths, Some(cookie), 7)
-    }
+struct Crowd {
+    plan: Plan,
+    start: Instant,
+    visitors: Vec<Visitor>,
+    /// For each visitor the turn that is under way.
+    turns: Vec<Option<u64>>,
+    strangers: Class,
+    members: Class,
+    /// The next turn that is not due yet.
+    next: u64,
+    poll: OwnedFd,
+    answers: Vec<Answered>,
+    failed: usize,
+    said: Option<anyhow::Error>,
+}
 
-    fn new(
-        port: u16,
-        paths: impl Iterator<Item = String>,
-        session: Option<&str>,
-        seed: u64,
-    ) -> Self {
-        let cookie = session.map(|cookie| format!("Cookie: sessionid={cookie}\r\n"));
-        let cookie = cookie.unwrap_or_default();
-        let request = |path: String| {
-            format!(
-                "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/html,*/*;q=0.8\r\n\
-                 Accept-Encoding: gzip, deflate, br\r\n{cookie}\r\n"
-            )
-            .into_bytes()
-        };
-        Self {
-            port,
-            is_member: session.is_some(),
-            requests: paths.map(request).collect(),
-            dice: seed,
-            connection: None,
-            buffer: vec![0; 256 << 10],
+/// Visitors of a kind, and what is asked of them.
+#[derive(Default)]
+struct Class {
+    resting: VecDeque<usize>,
+    /// Turns that are due and wait for a visitor.
+    due: VecDeque<u64>,
+}
+
+impl Crowd {
+    fn new(visitors: Vec<Visitor>, plan: Plan) -> Result<Self> {
+        let poll = epoll::create(CreateFlags::CLOEXEC)?;
+        let (mut strangers, mut members) = (Class::default(), Class::default());
+        for (number, visitor) in visitors.iter().enumerate() {
+            let class = if visitor.is_member { &mut members } else { &mut strangers };
+            class.resting.push_back(number);
+            if let Some(connection) = visitor.connection() {
+                epoll::add(&poll, connection, data(number), EventFlags::IN)?;
+            }
         }
+        Ok(Self {
+            plan,
+            start: Instant::now() + Duration::from_millis(50),
+            turns: vec![None; visitors.len()],
+            visitors,
+            strangers,
+            members,
+            next: 0,
+            poll,
+            answers: Vec::new(),
+            failed: 0,
+            said: None,
+        })
     }
 
-    fn roll(&mut self) -> usize {
-        // Knuth's constants; the high bits are the good ones.
-        self.dice = self
-            .dice
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.dice >> 33).unwrap_or(0)
-    }
-
-    /// One page; an error when it does not come whole, with 200.
-    fn ask(&mut self) -> Result<()> {
-        let hot = HOT.min(self.requests.len());
-        let among = if self.roll() % 100 < HOT_PERCENT { hot } else { self.requests.len() };
-        let choice = self.roll() % among;
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-                connection.set_nodelay(true)?;
-                connection.set_read_timeout(Some(PATIENCE))?;
-                connection
+    fn run(&mut self) -> Result<()> {
+        let tick = tick()?;
+        epoll::add(&self.poll, &tick, EventData::new_u64(TICK), EventFlags::IN)?;
+        let all = self.plan.rate * self.plan.length.as_secs();
+        let patience = self.start + self.plan.length + PATIENCE;
+        let mut events = Vec::with_capacity(256);
+        loop {
+            while self.next < all && self.due(self.next) <= Instant::now() {
+                let turn = self.next;
+                self.class(turn.is_multiple_of(MEMBERS_TURN)).due.push_back(turn);
+                self.next += 1;
             }
-        };
-        connection.write_all(&self.requests[choice])?;
-        let mut come = 0;
-        let whole = loop {
-            if come == self.buffer.len() {
-                self.buffer.resize(2 * come, 0);
+            self.ask(false);
+            self.ask(true);
+            let is_done = self.next == all && self.turns.iter().all(Option::is_none);
+            if is_done || Instant::now() > patience {
+                break;
             }
-            let more = connection.read(&mut self.buffer[come..])?;
-            anyhow::ensure!(more > 0, "the connection was closed");
-            come += more;
-            if let Some(whole) = length(&self.buffer[..come])?
-                && come >= whole
-            {
-                break whole;
+            events.clear();
+            epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), None)?;
+            for event in &events {
+                match event.data.u64() {
+                    TICK => drop(rustix::io::read(&tick, &mut [0; 8])),
+                    number => self.read(usize::try_from(number)?),
+                }
             }
-        };
-        anyhow::ensure!(come == whole, "more came than was asked for");
-        self.connection = Some(connection);
+        }
+        self.failed += usize::try_from(all)? - self.failed - self.answers.len();
         Ok(())
     }
-}
 
-/// How long the answer that begins here is, once its head is there.
-fn length(bytes: &[u8]) -> Result<Option<usize>> {
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&bytes[..end])?;
-    anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "{}", head.lines().next().unwrap_or(""));
-    let field = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
-    });
-    Ok(Some(end + 4 + field.context("an answer says how long it is")??))
-}
-
-/// Lets the visitors ask what the plan says, each in a thread of its own.
-pub(super) fn run(visitors: Vec<Visitor>, plan: Plan, server: &Server) -> Result<Spell> {
-    let crowd = u64::try_from(visitors.len())?;
-    let all = plan.rate * plan.length.as_secs();
-    let (server_cpu, own) = (server.cpu(), own_cpu());
-    let begun = Instant::now();
-    let start = begun + Duration::from_millis(50);
-    let threads: Vec<_> = (0..crowd)
-        .zip(visitors)
-        .map(|(number, mut visitor)| {
-            thread::spawn(move || {
-                let mut times = Vec::new();
-                let (mut failed, mut said) = (0, None);
-                for turn in (number..all).step_by(usize::try_from(crowd).unwrap_or(1)) {
-                    let due = start + Duration::from_nanos(turn * 1_000_000_000 / plan.rate);
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
-                    match visitor.ask() {
-                        Ok(()) => {
-                            let took = due.elapsed().as_micros();
-                            times.push(u32::try_from(took).unwrap_or(u32::MAX));
-                        }
-                        Err(error) => {
-                            failed += 1;
-                            said.get_or_insert(error);
-                        }
-                    }
-                }
-                (visitor, times, failed, said)
-            })
-        })
-        .collect();
-    let mut spell = Spell {
-        visitors: Vec::new(),
-        rate: 0.0,
-        failed: 0,
-        all_us: Vec::new(),
-        members_us: Vec::new(),
-        server_cores: 0.0,
-        own_cores: 0.0,
-    };
-    for thread in threads {
-        let (visitor, times, failed, said) =
-            thread.join().map_err(|_| anyhow::anyhow!("a visitor panicked"))?;
-        if let Some(error) = said {
-            eprintln!("a visitor was failed: {error:#}");
-        }
-        if visitor.is_member {
-            spell.members_us.extend(&times);
-        }
-        spell.all_us.extend(times);
-        spell.failed += failed;
-        spell.visitors.push(visitor);
+    fn due(&self, turn: u64) -> Instant {
+        self.start + Duration::from_nanos(turn * 1_000_000_000 / self.plan.rate)
     }
-    let took = start.elapsed().as_secs_f64();
-    spell.rate = spell.all_us.len() as f64 / took;
-    spell.server_cores = server.cpu().saturating_sub(server_cpu).as_secs_f64() / took;
-    spell.own_cores = own_cpu().saturating_sub(own).as_secs_f64() / took;
-    spell.all_us.sort_unstable();
-    spell.members_us.sort_unstable();
-    Ok(spell)
+
+    fn class(&mut self, is_member: bool) -> &mut Class {
+        if is_member { &mut self.members } else { &mut self.strangers }
+    }
+
+    /// Asks what is due, as far as there are visitors.
+    fn ask(&mut self, is_member: bool) {
+        loop {
+            let class = self.class(is_member);
+            if class.due.is_empty() || class.resting.is_empty() {
+                return;
+            }
+            let (Some(turn), Some(number)) = (class.due.pop_front(), class.resting.pop_front())
+            else {
+                return;
+            };
+            self.turns[number] = Some(turn);
+            if let Err(error) = self.send(number) {
+                self.fail(number, error);
+            }
+        }
+    }
+
+    fn send(&mut self, number: usize) -> Result<()> {
+        let visitor = &mut self.visitors[number];
+        if visitor.connection().is_none() {
+            visitor.connect()?;
+            let connection = visitor.connection().context("it was opened just now")?;
+            epoll::add(&self.poll, connection, data(number), EventFlags::IN)?;
+        }
+        visitor.ask()
+    }
+
+    fn read(&mut self, number: usize) {
+        let read = self.visitors[number].read();
+        match (read, self.turns[number]) {
+            (Ok(false), _) => {}
+            (Ok(true), Some(turn)) => {
+                let us = u32::try_from(self.due(turn).elapsed().as_micros()).unwrap_or(u32::MAX);
+                let second = turn / self.plan.rate;
+                let is_member = self.visitors[number].is_member;
+                self.answers.push(Answered { is_member, second, us });
+                self.rest(number);
+            }
+            (Err(error), Some(_)) => self.fail(number, error),
+            // A connection at rest may be closed.
+            (_, None) => self.visitors[number].leave(),
+        }
+    }
+
+    fn fail(&mut self, number: usize, error: anyhow::Error) {
+        self.failed += 1;
+        self.said.get_or_insert(error);
+        self.visitors[number].leave();
+        self.rest(number);
+    }
+
+    fn rest(&mut self, number: usize) {
+        self.turns[number] = None;
+        let is_member = self.visitors[number].is_member;
+        self.class(is_member).resting.push_back(number);
+    }
 }
 
-/// The value below which this part of the sorted values is.
-pub(super) fn part(sorted: &[u32], part: f64) -> u32 {
-    let at = (sorted.len() as f64 * part) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+/// Rings often enough that nothing is late by what it would notice.
+fn tick() -> Result<OwnedFd> {
+    let tick = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+    let every = Timespec { tv_sec: 0, tv_nsec: TICK_NS };
+    let spec = Itimerspec { it_interval: every, it_value: every };
+    timerfd_settime(&tick, TimerfdTimerFlags::empty(), &spec)?;
+    Ok(tick)
 }
 
-/// Pages that most ask for, and how many of a hundred requests are for one of them.
-const HOT: usize = 100;
-const HOT_PERCENT: usize = 60;
+fn data(number: usize) -> EventData {
+    EventData::new_u64(number as u64)
+}
+
+/// Every twentieth request is a member's.
+const MEMBERS_TURN: u64 = 20;
+const TICK: u64 = u64::MAX;
+const TICK_NS: i64 = 200_000;
 const PATIENCE: Duration = Duration::from_secs(30);
