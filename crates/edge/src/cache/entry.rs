@@ -11,6 +11,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
+    ahead::Ahead,
     content::Content,
     control::{Control, SURROGATE_CONTROL},
     date,
@@ -37,6 +38,7 @@ pub(super) struct Entry {
     pub(super) content: Arc<Content>,
     pub(super) group: Arc<Group>,
     pub(super) terms: Terms,
+    ahead: Ahead,
     selection: Selection,
     /// When its head came, on the clock that never steps back.
     stored_at: Duration,
@@ -64,6 +66,7 @@ pub(super) enum State {
 pub(super) struct Origin<'a> {
     pub(super) question: &'a Question,
     pub(super) terms: Terms,
+    pub(super) ahead: Ahead,
     pub(super) stored_at: Duration,
     /// The same moment on the wall, in milliseconds since 1970.
     pub(super) stored_unix_ms: i64,
@@ -102,6 +105,7 @@ impl Entry {
             content,
             group,
             terms: origin.terms,
+            ahead: origin.ahead,
             stored_at: origin.stored_at,
             stored_unix_ms: origin.stored_unix_ms,
             number: origin.number,
@@ -182,6 +186,16 @@ impl Entry {
         let resident = now.saturating_sub(self.stored_at);
         let resident_ms = u64::try_from(resident.as_millis()).unwrap_or(u64::MAX);
         self.terms.initial_age_ms.saturating_add(resident_ms)
+    }
+
+    /// Whether it is time to fetch it anew, fresh as it is.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.ahead.is_due(self.age_ms(now))
+    }
+
+    /// Whether the caller is the one who does.
+    pub(super) fn take_due(&self, now: Duration) -> bool {
+        self.ahead.take(self.age_ms(now))
     }
 
     /// Makes it stale from now on.

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::{
     Cache,
+    ahead::Ahead,
     content::Content,
     control::{Control, SURROGATE_CAPABILITY},
     entry::{Entry, Origin, State, take_surrogate},
@@ -175,15 +176,18 @@ impl Fetch {
         times: Times,
     ) -> Arc<Entry> {
         let number = self.number;
+        let inner = &self.cache.inner;
+        let luck = inner.store.luck(&self.question.key, times.answered);
         let origin = Origin {
             question: &self.question,
+            ahead: Ahead::new(&inner.policy, &terms, luck),
             terms,
             stored_at: times.answered,
             stored_unix_ms: times.answered_unix_ms,
             number,
         };
         let group = self.cache.group(self.question.uri.path());
-        Arc::new(Entry::new(origin, (status, headers), (content, group), &self.cache.inner.tags))
+        Arc::new(Entry::new(origin, (status, headers), (content, group), &inner.tags))
     }
 
     fn may_store(&self) -> bool {

@@ -112,6 +112,9 @@ impl Cache {
             let fits = |entry: &&Arc<Entry>| glance.selects(entry, policy, memo);
             let entry = slot.variants.iter().rev().find(fits)?;
             let State::Fresh(left_ms) = entry.state(now, &self.inner.tags) else { return None };
+            if entry.is_due(now) {
+                return None;
+            }
             let body = entry.content.get()?;
             let is_simple = body.len() <= MOST_BYTES && has_body(entry.status);
             is_simple.then(|| Ready {

@@ -105,7 +105,10 @@ impl Look<'_> {
                 let outcome = if self.has_waited { Outcome::Collapsed } else { Outcome::Hit };
                 let is_collapsed = self.has_waited;
                 let note = Note { is_collapsed, ..Note::hit(signed(left_ms)) };
-                Plan::Serve(entry, (outcome, note))
+                match entry.take_due(self.now) {
+                    true => self.renew(slot, entry, (outcome, note)),
+                    false => Plan::Serve(entry, (outcome, note)),
+                }
             }
             State::Stale(since_ms) => self.stale(slot, entry, since_ms),
             State::Gone => self.missing(slot),
@@ -120,23 +123,7 @@ impl Look<'_> {
             let detail =
                 Some(if may_refresh { "stale-while-revalidate" } else { "stale-if-error" });
             let note = Note { detail, ..Note::hit(-signed(since_ms)) };
-            let how = (Outcome::Stale, note);
-            let is_resting = slot.sick_until.is_some_and(|until| self.now < until);
-            let selector = selector(slot, self.question);
-            let is_flying = slot.flights.iter().any(|flight| flight.selects(&selector));
-            if is_resting || is_flying || self.question.is_head() {
-                return Plan::Serve(entry, how);
-            }
-            let flight = Flight::new(selector);
-            slot.flights.push(Arc::clone(&flight));
-            let note = Note::forwarded("stale");
-            let fetch = Fetch::new(
-                self.cache,
-                self.question,
-                (Some(Arc::clone(&entry)), Some(flight)),
-                note,
-            );
-            return Plan::Refresh(entry, how, fetch);
+            return self.renew(slot, entry, (Outcome::Stale, note));
         }
         if let Some(max_stale_s) = self.question.control.max_stale
             && !entry.terms.is_strict
@@ -146,6 +133,21 @@ impl Look<'_> {
             return Plan::Serve(entry, (Outcome::Stale, note));
         }
         self.validate(slot, entry, "stale")
+    }
+
+    /// Serves a stored answer, and has it fetched anew unless somebody does already.
+    fn renew(&self, slot: &mut Slot, entry: Arc<Entry>, how: (Outcome, Note)) -> Plan {
+        let is_resting = slot.sick_until.is_some_and(|until| self.now < until);
+        let selector = selector(slot, self.question);
+        let is_flying = slot.flights.iter().any(|flight| flight.selects(&selector));
+        if is_resting || is_flying || self.question.is_head() {
+            return Plan::Serve(entry, how);
+        }
+        let flight = Flight::new(selector);
+        slot.flights.push(Arc::clone(&flight));
+        let stale = (Some(Arc::clone(&entry)), Some(flight));
+        let fetch = Fetch::new(self.cache, self.question, stale, Note::forwarded("stale"));
+        Plan::Refresh(entry, how, fetch)
     }
 
     /// Asks the origin about a stored answer that may not be used as it is.

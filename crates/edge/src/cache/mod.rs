@@ -5,6 +5,7 @@
 //! and reports what the origin said to the [`Fetch`] or [`Pass`] that it was given. Time comes from
 //! the [`Clock`] alone.
 
+mod ahead;
 mod content;
 mod control;
 pub(crate) mod date;

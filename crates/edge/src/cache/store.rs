@@ -145,6 +145,11 @@ impl Store {
         self.shards.iter().map(|shard| lock(shard).slots.len()).sum()
     }
 
+    /// A number that nobody outside can foresee, another one for each answer.
+    pub(super) fn luck(&self, key: &Key, stored_at: Duration) -> u64 {
+        self.hasher.hash_one((key, stored_at)) >> 16
+    }
+
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(key);
         lock(&self.shards[(hash >> 32) as usize % SHARDS])

@@ -178,6 +178,8 @@ mod before {
             answer_timeout_ms: ms(web.request_timeout + LATE),
             // An open stream of events is a request under way, and there may be one for each visitor.
             max_requests_per_server: web.max_connections,
+            // What is fetched behind visitors' backs takes processors from those who wait.
+            max_refreshes: std::thread::available_parallelism().map_or(1, usize::from),
             ..throng_edge::Config::default()
         })
     }

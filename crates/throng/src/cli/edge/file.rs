@@ -155,6 +155,7 @@ section!(Policy of cache::Policy {
     default_ttl_ms: u64,
     is_heuristic: bool,
     grace_ms: u64,
+    ahead_percent: u32,
     sick_ms: u64,
     read_only_ms: u64,
     session_cookies: Vec<String>,
