@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,7 @@ struct Inner {
     jobs: Mutex<Option<mpsc::Receiver<Job>>>,
     /// Until when nothing is tried after a write failed, in milliseconds of the clock.
     rests_until_ms: AtomicU64,
+    is_failing: AtomicBool,
     written: AtomicU64,
     found: AtomicU64,
     corrupt: AtomicU64,
@@ -121,6 +122,7 @@ impl Disk {
             segments: Mutex::default(),
             jobs: Mutex::new(Some(receiver)),
             rests_until_ms: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
             written: AtomicU64::new(0),
             found: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
@@ -225,11 +227,22 @@ impl Disk {
         if rests && !has_purge {
             return;
         }
-        let Err(error) = self.append(jobs) else { return };
+        let folder = self.0.folder.display();
+        let Err(error) = self.append(jobs) else {
+            self.0.rests_until_ms.store(0, Ordering::Relaxed);
+            if self.0.is_failing.swap(false, Ordering::Relaxed) {
+                tracing::info!("{folder} can be written to again");
+            }
+            return;
+        };
         self.0.failed_writes.fetch_add(1, Ordering::Relaxed);
         self.0.rests_until_ms.store(now_ms + REST_MS, Ordering::Relaxed);
-        let folder = self.0.folder.display();
-        tracing::warn!("cannot write to {folder}: {error}; pages are kept in memory alone for now");
+        // Told once, and not for as long as it lasts.
+        if !self.0.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "cannot write to {folder}: {error}; pages are kept in memory alone until that is over"
+            );
+        }
         match has_purge {
             // What cannot be said to be purged must not be there after a restart.
             true => self.forget_all(),
@@ -258,7 +271,10 @@ impl Disk {
         if let Err(error) = file.write_all(&out) {
             // Half a record is as good as none, and nothing may follow it.
             let _ = segment.file.set_len(start);
-            lock(&self.0.segments).retain(|one| one.number != segment.number || start > 0);
+            if start == 0 {
+                let _ = fs::remove_file(&segment.path);
+                lock(&self.0.segments).retain(|one| one.number != segment.number);
+            }
             return Err(error);
         }
         segment.bytes.store(start + out.len() as u64, Ordering::Release);
