@@ -41,11 +41,11 @@ impl Edge {
         if let Some(answer) = self.challenges().answer(request.uri().path()) {
             return pages::text(StatusCode::OK, answer);
         }
-        if let Some(AskOverHttps(port)) = request.extensions().get() {
-            return pages::over_https(&host, *port, request.uri());
-        }
         if let Some(answer) = self.purge(&request, &host, came.id) {
             return answer;
+        }
+        if let Some(AskOverHttps(port)) = request.extensions().get() {
+            return pages::over_https(&host, *port, request.uri());
         }
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
         if !is_safe && self.inner.is_read_only.load(Ordering::Relaxed) {

@@ -278,6 +278,14 @@ pub const KEYS: &[Key] = &[
                 site itself needs none.",
     },
     Key {
+        name: "edge.purge_urls",
+        kind: Kind::List,
+        default: "",
+        about: "Page caches that are told over HTTP what has changed, such as `http://10.0.0.9:8080`: \
+                each `throng edge` before the site, and other processes of it where the bus is not \
+                shared. They have the same `edge.purge_token`.",
+    },
+    Key {
         name: "edge.figures",
         kind: Kind::Text,
         default: "",

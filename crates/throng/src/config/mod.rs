@@ -122,6 +122,8 @@ pub struct Edge {
     pub trust: Vec<String>,
     /// What a purge over HTTP must show; `None`: there are none.
     pub purge_token: Option<Secret>,
+    /// Edges that are programs of their own, which are told of every purge (`edge.purge_urls`).
+    pub purge_urls: Vec<String>,
     /// Where figures are told; empty: nowhere.
     pub figures: String,
     /// Whether each request writes a line to standard output.
@@ -280,6 +282,7 @@ impl Config {
                 purge_token: Some(ask.text("edge.purge_token"))
                     .filter(|token| !token.is_empty())
                     .map(Secret::new),
+                purge_urls: ask.list("edge.purge_urls"),
                 figures: ask.text("edge.figures"),
                 access_log: ask.flag("edge.access_log"),
             },

@@ -1,6 +1,7 @@
 //! The one context: what a request, a task or a command works with.
 
 mod bus;
+mod outer;
 pub(crate) mod pages;
 pub(crate) mod seen;
 

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 use throng_bus::Bus;
 use throng_core::{Clock, Shutdown};
 
-use super::{Ctx, seen};
-use crate::{Result, config::random_text};
+use super::{
+    Ctx,
+    outer::{Outer, OuterError},
+    seen,
+};
+use crate::{Config, Result, config::random_text};
 
 impl Ctx {
     /// Notes that the page which is being made shows what `tag` stands for, such as `event-7`:
@@ -50,7 +54,7 @@ impl Ctx {
 
     /// Takes every page that [shows](Ctx::shows) what `tag` stands for out of the page caches before
     /// the site: the one in this process at once, those of other processes as soon as the bus tells
-    /// them. Call it after the commit.
+    /// them, and edges that are programs of their own (`edge.purge_urls`) over HTTP. Call it after the commit.
     ///
     /// That somebody cannot be told is only logged: no page is kept for longer than its time, a
     /// minute unless it says so itself.
@@ -63,7 +67,8 @@ impl Ctx {
     }
 }
 
-/// The page caches before the site: the one in this process, and the bus to the others.
+/// The page caches before the site: the one in this process, the bus to those in others, and those that
+/// are told over HTTP.
 #[derive(Clone)]
 pub(crate) struct Pages(Arc<Inner>);
 
@@ -71,6 +76,7 @@ struct Inner {
     /// Tells our own messages from those of others.
     own: String,
     bus: Option<Bus>,
+    outer: Vec<Arc<Outer>>,
     #[cfg(feature = "edge")]
     store: OnceLock<throng_edge::Cache>,
 }
@@ -83,14 +89,16 @@ struct Purge {
 }
 
 impl Pages {
-    pub(crate) fn new(bus: &Bus) -> Self {
-        Self(Arc::new(Inner {
+    pub(crate) fn new(bus: &Bus, config: &Config) -> std::result::Result<Self, OuterError> {
+        let edge = &config.edge;
+        Ok(Self(Arc::new(Inner {
             // Without randomness, processes take each other's purges for their own: told once, late.
             own: random_text(16).unwrap_or_else(|_| std::process::id().to_string()),
             bus: bus.is_shared().then(|| bus.clone()),
+            outer: Outer::all(&edge.purge_urls, edge.purge_token.as_ref())?,
             #[cfg(feature = "edge")]
             store: OnceLock::new(),
-        }))
+        })))
     }
 
     /// Says which cache stands in this process.
@@ -101,6 +109,7 @@ impl Pages {
 
     async fn purge(&self, tag: String) {
         self.forget(Some(&tag));
+        self.0.outer.iter().for_each(|outer| outer.purge(&tag));
         let Some(bus) = &self.0.bus else { return };
         let purge = Purge { from: self.0.own.clone(), tag };
         let Ok(message) = serde_json::to_vec(&purge) else { return };
@@ -112,6 +121,11 @@ impl Pages {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot tell other processes of a purge: {error}"),
         }
+    }
+
+    /// The edges that are told over HTTP.
+    pub(crate) fn outer(&self) -> &[Arc<Outer>] {
+        &self.0.outer
     }
 
     /// Hears what other processes purge, until `shutdown`.

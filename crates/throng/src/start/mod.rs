@@ -90,7 +90,8 @@ impl App {
         let keys = config.secret_key_fallbacks.iter();
         let keys = keys
             .fold(Keys::new(config.secret_key.reveal()), |keys, old| keys.fallback(old.reveal()));
-        let pages = Pages::new(&rooms.bus);
+        let pages = Pages::new(&rooms.bus, &config);
+        let pages = pages.map_err(|error| of_room("edge.purge_urls", error))?;
         let telling = Telling::begin(&rooms.cache, &rooms.bus, &means.clock);
         let counters = self.counters.iter();
         let counters = counters.map(|of| (of.name, of.counters(&rooms.queue))).collect();
@@ -113,6 +114,10 @@ impl App {
         }));
         let door = Arc::new(Door::new(self.router, site, self.rules));
         let front = Front::of(door.site().config(), &door)?;
+        for outer in pages.outer() {
+            let (outer, clock) = (Arc::clone(outer), door.site().0.clock.clone());
+            telling.also(|shutdown| outer.tell(clock, shutdown)).await;
+        }
         if door.site().config().edge.is_enabled {
             let clock = door.site().0.clock.clone();
             telling.also(|shutdown| pages.hear(clock, shutdown)).await;

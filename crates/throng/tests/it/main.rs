@@ -14,7 +14,10 @@ mod csrf;
 #[cfg(feature = "edge")]
 mod edge;
 mod errors;
+#[cfg(feature = "edge")]
+mod full;
 mod limits;
+mod outer;
 mod pages;
 mod process;
 mod routes;

@@ -8,6 +8,7 @@
 mod accounts;
 mod api;
 mod before;
+mod behind;
 mod brokers;
 mod browser;
 mod cache;
@@ -24,6 +25,7 @@ mod looks;
 mod mail;
 mod pages;
 mod plans;
+mod process;
 mod purchase;
 mod race;
 mod replicas;
