@@ -2,7 +2,7 @@
 //! kept on disk, ordered anew when two thirds of their time are over.
 //!
 //! The authority sees that a name is ours by a request for a file under it (HTTP-01), which the edge
-//! answers by itself at port 80, before anything else.
+//! answers by itself at port 80, before anything else; or in a handshake at port 443 (TLS-ALPN-01).
 
 use std::{
     io::{self, Write},
@@ -33,6 +33,35 @@ pub struct Acme {
     /// A file with the certificate that the authority itself is believed by, when it is none that
     /// the system knows. Defaults to none.
     pub root: Option<PathBuf>,
+    /// How the names are shown to be ours. Defaults to [`Proof::Http`].
+    pub proof: Proof,
+}
+
+/// How an authority sees that a name is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proof {
+    /// By a request at port 80 (HTTP-01).
+    #[default]
+    Http,
+    /// By a handshake at port 443 (TLS-ALPN-01, RFC 8737), where port 80 cannot be reached.
+    TlsAlpn,
+}
+
+impl Proof {
+    fn kind(self) -> ChallengeType {
+        match self {
+            Self::Http => ChallengeType::Http01,
+            Self::TlsAlpn => ChallengeType::TlsAlpn01,
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::TlsAlpn => 443,
+        }
+    }
 }
 
 impl Acme {
@@ -40,7 +69,7 @@ impl Acme {
     #[must_use]
     pub fn new(names: Vec<String>, folder: PathBuf) -> Self {
         let directory = instant_acme::LetsEncrypt::Production.url().to_owned();
-        Self { names, contact: None, folder, directory, root: None }
+        Self { names, contact: None, folder, directory, root: None, proof: Proof::default() }
     }
 
     /// Where the certificate and its key are once there are any.
@@ -106,8 +135,10 @@ enum Trouble {
     Acme(#[from] instant_acme::Error),
     #[error("cannot use `{}`: {reason}", .path.display())]
     File { path: PathBuf, reason: io::Error },
-    #[error("`{0}` cannot be shown to be ours by a request at port 80")]
-    NoChallenge(String),
+    #[error("the authority does not take a proof at port {port} for `{name}`")]
+    NoChallenge { name: String, port: u16 },
+    #[error("cannot make a proof for `{name}`: {reason}")]
+    Proof { name: String, reason: String },
     #[error("the order is {0:?}: {1}")]
     Refused(OrderStatus, String),
     #[error(transparent)]
@@ -163,8 +194,11 @@ impl Edge {
         let names: Vec<Identifier> = acme.names.iter().cloned().map(Identifier::Dns).collect();
         let mut order = account.new_order(&NewOrder::new(&names)).await?;
         let mut asked = Vec::new();
-        let proved = self.prove(&mut order, &mut asked).await;
-        asked.iter().for_each(|token| self.challenges().forget(token));
+        let proved = self.prove(&mut order, (acme.proof, certificates), &mut asked).await;
+        asked.iter().for_each(|asked| match acme.proof {
+            Proof::Http => self.challenges().forget(asked),
+            Proof::TlsAlpn => certificates.forget_proof(asked),
+        });
         proved?;
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&RETRY).await?;
@@ -177,7 +211,12 @@ impl Edge {
     }
 
     /// Shows that the names of `order` are ours.
-    async fn prove(&self, order: &mut Order, asked: &mut Vec<String>) -> Result<(), Trouble> {
+    async fn prove(
+        &self,
+        order: &mut Order,
+        (proof, certificates): (Proof, &Certificates),
+        asked: &mut Vec<String>,
+    ) -> Result<(), Trouble> {
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
@@ -185,11 +224,22 @@ impl Edge {
                 continue;
             }
             let name = authorization.identifier().to_string();
-            let challenge = authorization.challenge(ChallengeType::Http01);
-            let mut challenge = challenge.ok_or(Trouble::NoChallenge(name))?;
-            let answer = challenge.key_authorization().as_str().to_owned();
-            self.challenges().set(&challenge.token, answer);
-            asked.push(challenge.token.clone());
+            let Some(mut challenge) = authorization.challenge(proof.kind()) else {
+                return Err(Trouble::NoChallenge { name, port: proof.port() });
+            };
+            let answer = challenge.key_authorization();
+            match proof {
+                Proof::Http => {
+                    self.challenges().set(&challenge.token, answer.as_str().to_owned());
+                    asked.push(challenge.token.clone());
+                }
+                Proof::TlsAlpn => {
+                    certificates
+                        .prove(&name, answer.digest().as_ref())
+                        .map_err(|reason| Trouble::Proof { name: name.clone(), reason })?;
+                    asked.push(name);
+                }
+            }
             challenge.set_ready().await?;
         }
         match order.poll_ready(&RETRY).await? {

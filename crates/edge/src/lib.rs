@@ -91,7 +91,7 @@ mod tls;
 mod upstream;
 
 #[cfg(feature = "acme")]
-pub use acme::Acme;
+pub use acme::{Acme, Proof};
 pub use balance::{Balance, Status};
 pub use body::{Body, BoxError};
 pub use cache::{Cache, Policy};

@@ -212,6 +212,9 @@ impl Edge {
         talk.scheme = "https";
         talk.protocol = match stream.get_ref().1.alpn_protocol() {
             Some(ALPN_H2) => Protocol::Http2,
+            // An authority has seen what it wanted in the handshake.
+            #[cfg(feature = "acme")]
+            Some(crate::tls::ALPN_ACME) => return Ok(()),
             _ => Protocol::Http1,
         };
         talk.over(stream, shutdown).await;

@@ -1,6 +1,8 @@
 //! Certificates for the names that the edge answers to, which may be others from one moment to the
 //! next.
 
+#[cfg(feature = "acme")]
+mod prove;
 mod resolve;
 mod validity;
 
@@ -18,6 +20,8 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
+#[cfg(feature = "acme")]
+pub(crate) use self::prove::ALPN_ACME;
 use self::resolve::Table;
 use crate::{Error, Result};
 
@@ -92,6 +96,8 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&table) as _);
         config.alpn_protocols = [ALPN_H2, b"http/1.1".as_slice()].map(<[u8]>::to_vec).to_vec();
+        #[cfg(feature = "acme")]
+        config.alpn_protocols.push(ALPN_ACME.to_vec());
         config.ticketer = ring::Ticketer::new().map_err(wrong_tls)?;
         Ok(Self { table, files: Arc::default(), config: Arc::new(config) })
     }
@@ -150,6 +156,17 @@ impl Certificates {
     #[must_use]
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.table.status()
+    }
+
+    /// Shows an authority that asks at the TLS port that `name` is ours, until it is forgotten.
+    #[cfg(feature = "acme")]
+    pub(crate) fn prove(&self, name: &str, digest: &[u8]) -> std::result::Result<(), String> {
+        self.table.proofs.set(name, digest)
+    }
+
+    #[cfg(feature = "acme")]
+    pub(crate) fn forget_proof(&self, name: &str) {
+        self.table.proofs.forget(name);
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {

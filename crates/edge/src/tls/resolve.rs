@@ -16,6 +16,8 @@ use super::{Certificate, CertificateStatus};
 #[derive(Debug, Default)]
 pub(super) struct Table {
     now: RwLock<Arc<Set>>,
+    #[cfg(feature = "acme")]
+    pub(super) proofs: super::prove::Proofs,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,10 @@ impl Table {
 
 impl ResolvesServerCert for Table {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        #[cfg(feature = "acme")]
+        if let Some(shown) = self.proofs.shown(&hello) {
+            return shown;
+        }
         let set = self.now();
         let place = hello.server_name().and_then(|name| set.place(name)).unwrap_or(0);
         set.all.get(place).map(|one| Arc::clone(&one.key))

@@ -1,97 +1,25 @@
 //! Certificates from pebble, the ACME server that Let's Encrypt tests its clients with.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use throng_core::{Clock, Shutdown};
-use throng_edge::{Acme, Certificates, Edge, Listener, Upstream};
-use tokio::net::{TcpListener, TcpStream};
+use throng_edge::{Acme, Certificates, Edge, Listener, Proof, Upstream};
+use tokio::net::TcpListener;
 
 use crate::{
+    authority::Authority,
     tls::Issuer,
-    wire::{BackEnd, bypass, free_port},
+    wire::{BackEnd, bypass},
 };
 
-/// Programs that end with the test.
-struct Programs(Vec<Child>);
-
-impl Drop for Programs {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn is_installed(program: &str) -> bool {
-    let found = Command::new(program).arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    match found {
-        Ok(mut child) => child.wait().is_ok(),
-        Err(_) if std::env::var_os("CI").is_some() => panic!("{program} is not installed"),
-        Err(_) => {
-            println!("skip: {program} is not installed");
-            false
-        }
-    }
-}
-
-/// An authority that asks for proof at `http_port`; where its directory is.
-async fn authority(issuer: &Issuer, http_port: u16) -> (Programs, String) {
-    let (dns, management) = (free_port(), free_port());
-    let (port, other) = (free_port(), free_port());
+/// An authority that asks for proof at these ports.
+fn authority(issuer: &Issuer, ports: [u16; 2]) -> Option<Authority> {
     let files = issuer.issue("authority", &["localhost"]);
-    let config = format!(
-        r#"{{"pebble": {{
-            "listenAddress": "127.0.0.1:{port}", "managementListenAddress": "127.0.0.1:{other}",
-            "certificate": "{}", "privateKey": "{}", "httpPort": {http_port}, "tlsPort": 1,
-            "ocspResponderURL": "", "externalAccountBindingRequired": false
-        }}}}"#,
-        files.chain.display(),
-        files.key.display()
-    );
-    let path = issuer.path("pebble.json");
-    std::fs::write(&path, config).unwrap();
-    let quiet = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    };
-    let names = quiet(Command::new("pebble-challtestsrv").args([
-        "-dns01",
-        &format!("127.0.0.1:{dns}"),
-        "-management",
-        &format!("127.0.0.1:{management}"),
-        "-http01",
-        "",
-        "-https01",
-        "",
-        "-tlsalpn01",
-        "",
-        "-defaultIPv6",
-        "",
-    ]));
-    let pebble = quiet(
-        Command::new("pebble")
-            .arg("-config")
-            .arg(&path)
-            .args(["-dnsserver", &format!("127.0.0.1:{dns}")])
-            .env("PEBBLE_VA_NOSLEEP", "1"),
-    );
-    let programs = Programs(vec![names, pebble]);
-    for port in [port, management] {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-    (programs, format!("https://localhost:{port}/dir"))
+    Authority::start(&issuer.path(""), [&files.chain, &files.key], ports, 90 * 86_400)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_ordered_kept_and_ordered_anew() {
-    if !is_installed("pebble") || !is_installed("pebble-challtestsrv") {
-        return;
-    }
     let now_ms = Clock::system().now_ms();
     let (clock, hand) = Clock::manual(now_ms);
     let back_end = BackEnd::page("", "hello").await;
@@ -101,11 +29,11 @@ async fn a_certificate_is_ordered_kept_and_ordered_anew() {
     let secure = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let http_port = plain.local_addr().unwrap().port();
     let issuer = Issuer::new();
-    let (_programs, directory) = authority(&issuer, http_port).await;
+    let Some(authority) = authority(&issuer, [http_port, 1]) else { return };
 
     let certificates = Certificates::to_come().unwrap();
     let mut acme = Acme::new(vec!["a.example".into(), "b.example".into()], issuer.path("acme"));
-    acme.directory = directory;
+    acme.directory.clone_from(&authority.directory);
     acme.root = Some(issuer.path("ca.pem"));
     let (trigger, shutdown) = Shutdown::pair();
     let listeners =
@@ -158,4 +86,40 @@ async fn a_certificate_is_ordered_kept_and_ordered_anew() {
     until(&|| std::fs::read(&files.chain).unwrap() != old).await;
     trigger.request();
     let _ = serving.await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_port_80_is_closed_a_handshake_shows_the_names_and_nobody_else_is_shown_it() {
+    let clock = Clock::system();
+    let back_end = BackEnd::page("", "hello").await;
+    let upstream = Upstream::http(&back_end.url()).unwrap();
+    let edge = Edge::new(bypass(), vec![upstream], &clock).unwrap();
+    let secure = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, issuer) = (secure.local_addr().unwrap(), Issuer::new());
+    let Some(authority) = authority(&issuer, [1, address.port()]) else { return };
+    let certificates = Certificates::to_come().unwrap();
+    let mut acme = Acme::new(vec!["a.example".into(), "b.example".into()], issuer.path("acme"));
+    acme.directory.clone_from(&authority.directory);
+    acme.root = Some(issuer.path("ca.pem"));
+    acme.proof = Proof::TlsAlpn;
+    let (trigger, shutdown) = Shutdown::pair();
+    let listeners = [Listener::tls(secure, &certificates)];
+    let serving = edge.serve_on(listeners, shutdown.clone(), Duration::ZERO);
+    let keeping = edge.keep_certified(&acme, &certificates, shutdown);
+    let looking = async {
+        while certificates.status().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut names = certificates.status()[0].names.clone();
+        names.sort();
+        assert_eq!(names, ["a.example", "b.example"]);
+        // The proof is gone with the order: that protocol is nobody's now.
+        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let shaken = issuer.connector(&["acme-tls/1"]);
+        let name = rustls::pki_types::ServerName::try_from("a.example").unwrap();
+        assert!(shaken.connect(name, tcp).await.is_err());
+        trigger.request();
+    };
+    let all = async { tokio::join!(serving, keeping, looking).0 };
+    tokio::time::timeout(Duration::from_secs(180), all).await.expect("it comes").unwrap();
 }

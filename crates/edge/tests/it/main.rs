@@ -5,6 +5,8 @@
 mod acme;
 mod answers;
 mod attack;
+#[cfg(feature = "acme")]
+mod authority;
 mod cache;
 mod chaos;
 mod disk;

@@ -56,7 +56,7 @@ impl Issuer {
     }
 
     /// What a visitor who believes this issuer speaks.
-    fn connector(&self, protocols: &[&str]) -> TlsConnector {
+    pub(crate) fn connector(&self, protocols: &[&str]) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.own.der().clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -4,7 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do fails the test")]
 
 mod assets;
+#[cfg(feature = "acme")]
+#[path = "../../../edge/tests/it/authority.rs"]
+mod authority;
 mod cache;
+#[cfg(feature = "acme")]
+mod certified;
 mod cli;
 #[path = "../../../db/tests/it/servers/mod.rs"]
 #[expect(dead_code, reason = "the database's own tests use the rest")]

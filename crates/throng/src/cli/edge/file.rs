@@ -47,6 +47,18 @@ pub(super) struct Acme {
     folder: PathBuf,
     directory: Option<String>,
     root: Option<PathBuf>,
+    #[serde(default)]
+    proof: Proof,
+}
+
+/// How an authority sees that a name is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+enum Proof {
+    #[default]
+    #[serde(rename = "http-01")]
+    Http,
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn,
 }
 
 /// `[tls]`: where HTTPS is spoken, and with which certificates.
@@ -275,10 +287,14 @@ impl Page {
     /// The order that the file at `path` asks for.
     #[cfg(feature = "acme")]
     pub(super) fn order(&self, path: &Path) -> Option<throng_edge::Acme> {
-        let Acme { names, contact, folder, directory, root } = self.acme.as_ref()?;
+        let Acme { names, contact, folder, directory, root, proof } = self.acme.as_ref()?;
         let beside = |other: &PathBuf| path.parent().unwrap_or(Path::new("")).join(other);
         let mut acme = throng_edge::Acme::new(names.get_ref().clone(), beside(folder));
         acme.contact.clone_from(contact);
+        acme.proof = match proof {
+            Proof::Http => throng_edge::Proof::Http,
+            Proof::TlsAlpn => throng_edge::Proof::TlsAlpn,
+        };
         acme.root = root.as_ref().map(beside);
         if let Some(directory) = directory {
             acme.directory.clone_from(directory);
