@@ -1,12 +1,14 @@
 //! pebble, the ACME server that Let's Encrypt tests its clients with.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
+
+use crate::port::free_port;
 
 /// An authority; it ends with the test.
 pub(crate) struct Authority {
@@ -87,9 +89,4 @@ fn is_installed(program: &str) -> bool {
             false
         }
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -16,6 +16,7 @@ mod http2;
 mod model;
 mod oracles;
 mod peers;
+mod port;
 mod proxy;
 mod quick;
 mod seen;

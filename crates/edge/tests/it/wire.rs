@@ -19,6 +19,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub(crate) use crate::port::free_port;
+
 /// Nothing is cached, so that each request reaches a back end.
 pub(crate) fn bypass() -> Config {
     let mut config = Config::default();
@@ -28,20 +30,6 @@ pub(crate) fn bypass() -> Config {
 
 /// Held by tests that need the machine, so that they do not disturb each other.
 pub(crate) static QUIET: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// A port for a process that listens later, and perhaps once more after that. Not one of those that
-/// the system gives to connections, which would be in its way for a minute after they ended.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let first = std::process::id() as usize * 7;
-    loop {
-        let next = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_000 + (next % 22_000) as u16;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// What a back end sends for one request, given its bytes up to the end of its head.
 type Answer = dyn Fn(&str) -> String + Send + Sync;

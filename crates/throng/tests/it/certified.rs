@@ -11,7 +11,7 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::authority::{Authority, free_port};
+use crate::{authority::Authority, port::free_port};
 
 struct Running(Child);
 

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::port::free_port;
+
 /// A folder in which nothing can be written until it is freed.
 struct Full {
     folder: PathBuf,
@@ -85,10 +87,6 @@ fn figure(figures: &str, name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
 }
 
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 /// Tries until it is so.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -114,7 +112,7 @@ fn a_full_disk_is_no_visitors_trouble_and_is_told_once_and_written_to_when_there
             }
         }
     });
-    let (listen, figures) = (free_address(), free_address());
+    let [listen, figures] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
     let mut command = full.start(env!("CARGO_BIN_EXE_throng"));
     command
         .args(["edge", "--listen", &listen, "--upstream", &upstream, "--figures", &figures])

@@ -24,6 +24,9 @@ mod full;
 mod limits;
 mod outer;
 mod pages;
+#[cfg(feature = "edge")]
+#[path = "../../../edge/tests/it/port.rs"]
+mod port;
 mod process;
 mod routes;
 mod seen;

@@ -1,19 +1,16 @@
 //! Two processes of the site behind `edge` in a third: what changes in one is gone from the page cache.
 
-use std::net::TcpListener;
-
 use serde_json::Value;
 
-use crate::{process::Process, servers::Servers};
+use crate::{port::free_port, process::Process, servers::Servers};
 
 #[test]
 fn what_changes_in_one_process_is_purged_from_an_edge_that_is_another_program() {
     let Some(servers) = Servers::start(1) else { return };
     let folder = tempfile::tempdir().unwrap();
     // The edge has to know the site, and the site the edge.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cache = servers.url("ring=ketama-weighted&timeout=3s&retry=100ms");
-    let edge = format!("127.0.0.1:{port}");
+    let edge = format!("127.0.0.1:{}", free_port());
     let url = format!("http://{edge}");
     let token = ("THRONG_EDGE_PURGE_TOKEN", "a token of this test");
     let settings = [("THRONG_CACHE_URL", &*cache), ("THRONG_EDGE_PURGE_URLS", &*url), token];

@@ -25,6 +25,8 @@ mod looks;
 mod mail;
 mod pages;
 mod plans;
+#[path = "../../../../crates/edge/tests/it/port.rs"]
+mod port;
 mod process;
 mod purchase;
 mod race;
