@@ -14,6 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "rabbitmq")]
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+#[cfg(feature = "rabbitmq")]
+use lapin::{
+    BasicProperties, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 use throng_core::{Clock, Shutdown};
 use throng_db::Db;
 use throng_queue::{
@@ -66,6 +74,8 @@ async fn main() -> anyhow::Result<()> {
         let url = format!("{}/", url.split(',').next().unwrap_or_default());
         let rabbitmq = Bench::on("rabbitmq", &url, &db, python).await?;
         rabbitmq.push(TASKS * 2, "ours >= 15000").await?;
+        #[cfg(feature = "rabbitmq")]
+        rabbitmq.publish_alone(&url, TASKS * 2).await?;
         rabbitmq.run("ratio >= 20").await?;
         rabbitmq.latency().await?;
     }
@@ -197,6 +207,50 @@ impl Bench {
         }
         let ours = rate(tasks / CALLERS * CALLERS, begun);
         self.case("push, 256 callers at once", "tasks/s", ours, first(&peer), target);
+        Ok(())
+    }
+
+    /// The ceiling of the case before: messages like those, published by lapin and nothing else, as
+    /// many on their way at once.
+    #[cfg(feature = "rabbitmq")]
+    async fn publish_alone(&self, url: &str, tasks: usize) -> anyhow::Result<()> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let queue = format!("{}-alone", self.name);
+        let durable = QueueDeclareOptions::durable();
+        channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await?;
+        let mut headers = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let id = TaskId::random();
+        for (name, value) in
+            [("lang", "py"), ("task", "noop"), ("id", id.as_str()), ("root_id", id.as_str())]
+        {
+            headers.insert(name.into(), text(value));
+        }
+        headers.insert("retries".into(), AMQPValue::LongInt(0));
+        headers.insert("ignore_result".into(), AMQPValue::Boolean(true));
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_content_encoding("utf-8".into())
+            .with_headers(headers)
+            .with_delivery_mode(2)
+            .with_priority(0)
+            .with_correlation_id(id.as_str().into());
+        let body =
+            br#"[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#;
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let begun = Instant::now();
+        let publish = |_| {
+            let (to, properties) = (queue.as_str().into(), properties.clone());
+            let sent = channel.basic_publish("".into(), to, options, body, properties);
+            async move { sent.await?.await }
+        };
+        let confirmed = stream::iter(0..tasks).map(publish).buffer_unordered(CALLERS);
+        let confirmed: Vec<_> = confirmed.try_collect().await?;
+        let rate = rate(confirmed.len(), begun);
+        channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        self.case("lapin alone, 256 at once", "tasks/s", rate, None, "");
         Ok(())
     }
 

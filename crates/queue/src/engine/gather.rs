@@ -8,6 +8,11 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+#[cfg(feature = "rabbitmq")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use tokio::sync::oneshot;
 
@@ -84,12 +89,42 @@ impl<T: Clone, A> Gather<T, A> {
                 return commit(items).await;
             }
         };
-        let mut rest = answers.split_off(items.len());
-        for Waiting { items, word } in others {
-            let after = rest.split_off(items.len());
-            let _ = word.send(Word::Pushed(std::mem::replace(&mut rest, after)));
-        }
+        tell(others, answers.split_off(items.len()));
         Ok(answers)
+    }
+
+    /// As [`push`](Self::push), for what must not be done twice: what `commit` began goes on when
+    /// whoever leads it leaves, and it answers for each item rather than fail. None when whoever
+    /// led panicked.
+    #[cfg(feature = "rabbitmq")]
+    pub(super) async fn push_once<F>(
+        self: &Arc<Self>,
+        items: Vec<T>,
+        commit: impl FnOnce(Vec<T>) -> F + Send,
+    ) -> Option<Vec<A>>
+    where
+        F: Future<Output = Vec<A>> + Send + 'static,
+        T: Send + 'static,
+        A: Send + 'static,
+    {
+        let baton = match self.enter(&items) {
+            Ok(baton) => baton,
+            Err(word) => match word.await.ok()? {
+                Word::Pushed(answers) => return Some(answers),
+                Word::Lead(baton) => baton,
+            },
+        };
+        let others = self.take();
+        let (own, mut all) = (items.len(), items);
+        all.extend(others.iter().flat_map(|other| &other.items).cloned());
+        let commit = commit(all);
+        let work = async move {
+            let mut answers = commit.await;
+            drop(baton);
+            tell(others, answers.split_off(own));
+            answers
+        };
+        Some(Lasting(Some(Box::pin(work))).await)
     }
 
     /// Leads if there is room for one more who does, and waits for a word otherwise.
@@ -115,6 +150,46 @@ impl<T: Clone, A> Gather<T, A> {
             count += 1;
         }
         state.waiting.drain(..count).collect()
+    }
+}
+
+/// Work that goes on without whoever waits for it: dropped before its end, it is left to the
+/// runtime.
+#[cfg(feature = "rabbitmq")]
+struct Lasting<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+
+#[cfg(feature = "rabbitmq")]
+impl<F: Future<Output: Send> + Send + 'static> Future for Lasting<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        let done = work.as_mut().poll(cx);
+        if done.is_ready() {
+            self.0 = None;
+        }
+        done
+    }
+}
+
+#[cfg(feature = "rabbitmq")]
+impl<F: Future<Output: Send> + Send + 'static> Drop for Lasting<F> {
+    fn drop(&mut self) {
+        // While it panics nobody may poll it again; without a runtime nobody can.
+        if let Some(rest) = self.0.take()
+            && !std::thread::panicking()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            drop(runtime.spawn(rest));
+        }
+    }
+}
+
+/// Gives each who waited the answers for its items.
+fn tell<T, A>(others: Vec<Waiting<T, A>>, mut answers: Vec<A>) {
+    for Waiting { items, word } in others {
+        let after = answers.split_off(items.len());
+        let _ = word.send(Word::Pushed(std::mem::replace(&mut answers, after)));
     }
 }
 
@@ -197,5 +272,37 @@ mod tests {
             }
         }
         assert_eq!(gather.lock().leading, 0);
+    }
+
+    #[cfg(feature = "rabbitmq")]
+    #[tokio::test]
+    async fn what_must_be_done_once_is_done_once_whoever_leaves() {
+        let gather = Gather::new(2, 50);
+        let done: Arc<Mutex<Vec<u32>>> = Arc::default();
+        let push = |number: u32| {
+            let (gather, done) = (gather.clone(), done.clone());
+            let commit = move |all: Vec<u32>| async move {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                done.lock().unwrap().extend(&all);
+                all
+            };
+            tokio::spawn(async move { gather.push_once(vec![number], commit).await })
+        };
+        for round in 0..20 {
+            let pushes: Vec<_> = (0..20).map(|at| push(round * 20 + at)).collect();
+            tokio::task::yield_now().await;
+            pushes.iter().step_by(3).for_each(tokio::task::JoinHandle::abort);
+            for (at, push) in pushes.into_iter().enumerate() {
+                if let Ok(pushed) = push.await {
+                    assert_eq!(pushed.unwrap(), [round * 20 + u32::try_from(at).unwrap()]);
+                }
+            }
+        }
+        let mut done = done.lock().unwrap().clone();
+        let count = done.len();
+        done.sort_unstable();
+        done.dedup();
+        assert_eq!(done.len(), count, "nothing is done twice");
+        assert!(count >= 20 * 13, "those who stay are served: {count}");
     }
 }

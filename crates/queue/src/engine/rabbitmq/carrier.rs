@@ -7,21 +7,25 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::select_all;
 use throng_core::Clock;
-use tokio::sync::{Mutex, Notify};
+use tokio::{
+    sync::{Notify, RwLock},
+    time::timeout,
+};
 
 use super::{
+    NAME,
     envelope::Outgoing,
     is_light,
     node::Fate,
     router::{CARRY, PUSH, Router},
 };
 use crate::{
-    Message, Result, TaskId,
+    Error, Message, Result, TaskId,
     engine::database::{Database, afloat::Unsent},
 };
 
@@ -31,8 +35,10 @@ pub(super) struct Carrier {
     pub(super) ledger_id: String,
     pub(super) router: Router,
     pub(super) clock: Clock,
-    /// Held while rows are on their way, so that no other here sends them as well.
-    sending: Mutex<()>,
+    /// How many tasks the ledger takes while no node can be reached.
+    spool: u64,
+    /// Held by all whose rows are on their way, so that whoever carries does not send them as well.
+    sending: RwLock<()>,
     pub(super) asked: Notify,
     /// Whether the broker may have more than the taps have brought.
     pub(super) must_look: AtomicBool,
@@ -41,9 +47,15 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    pub(super) fn new(ledger: Database, ledger_id: String, router: Router, clock: Clock) -> Self {
+    pub(super) fn new(
+        ledger: Database,
+        ledger_id: String,
+        router: Router,
+        clock: Clock,
+        spool: u64,
+    ) -> Self {
         let (sending, asked, must_look, is_late) = Default::default();
-        Self { ledger, ledger_id, router, clock, sending, asked, must_look, is_late }
+        Self { ledger, ledger_id, router, clock, spool, sending, asked, must_look, is_late }
     }
 
     /// Carries whatever it is asked to, and all that waited when a node returns.
@@ -68,27 +80,52 @@ impl Carrier {
         self.asked.notify_one();
     }
 
-    /// Keeps messages as rows and sends those whose time has come.
-    pub(super) async fn push(&self, messages: &[Arc<Message>]) -> Result<Vec<TaskId>> {
-        // Whoever carries has the time to wait for a slow node; a push has not.
-        let sending = tokio::time::timeout(TURN, self.sending.lock()).await.ok();
-        let ids = self.ledger.push_gathered(messages).await?;
-        let now_ms = self.clock.now_ms();
-        let is_due = |message: &Message| message.due_ms(now_ms).is_none_or(|at_ms| at_ms <= now_ms);
-        // One whose unique key another holds was not kept.
-        let kept = messages.iter().zip(&ids).filter(|(message, id)| message.id() == **id);
-        let due: Vec<&Message> =
-            kept.map(|(message, _)| &**message).filter(|message| is_due(message)).collect();
-        if sending.is_none() || !self.send_kept(due.into_iter(), PUSH).await? {
-            // The rows are there; who carries them has the time to wait.
-            self.asks_for_help();
+    /// Refuses what would make the spool larger than it may be.
+    pub(super) async fn admit(&self, count: usize) -> Result<()> {
+        if self.router.is_usable() {
+            return Ok(());
         }
-        Ok(ids)
+        let waiting = self.ledger.count_unsent().await?;
+        if waiting.saturating_add(count as u64) > self.spool {
+            let source = format!("no node answers, and {waiting} tasks wait for one already");
+            let (engine, doing) = (NAME, "push a task");
+            return Err(Error::Engine { engine, doing, source: source.into() });
+        }
+        Ok(())
+    }
+
+    /// Keeps messages as rows.
+    pub(super) async fn keep_rows(&self, messages: &[Arc<Message>]) -> Result<Vec<TaskId>> {
+        self.admit(messages.len()).await?;
+        self.ledger.push_gathered(messages).await
+    }
+
+    /// Sends what was just kept. Its rows are there: what is not confirmed in time is left to
+    /// whoever carries, who has the time to wait.
+    pub(super) async fn send_pushed(self: Arc<Self>, messages: Vec<Arc<Message>>) -> Vec<()> {
+        let begun = Instant::now();
+        let sent = async {
+            if !self.router.is_usable() {
+                return Ok(false);
+            }
+            let Ok(_sending) = timeout(TURN, self.sending.read()).await else { return Ok(false) };
+            let patience = PUSH.saturating_sub(begun.elapsed());
+            self.send_kept(messages.iter().map(|message| &**message), patience).await
+        };
+        match sent.await {
+            Ok(true) => {}
+            Ok(false) => self.asks_for_help(),
+            Err(error) => {
+                tracing::warn!(error = ?error, "cannot note what was sent to RabbitMQ: {error}");
+                self.asks_for_help();
+            }
+        }
+        vec![(); messages.len()]
     }
 
     /// Sends all rows that no broker has, in their order.
     pub(super) async fn carry(&self) -> Result<()> {
-        let _sending = self.sending.lock().await;
+        let _sending = self.sending.write().await;
         self.ledger.promote_due().await?;
         loop {
             if self.router.links().is_empty() {
@@ -119,7 +156,7 @@ impl Carrier {
         let (ids, outgoing): (Vec<TaskId>, Vec<Outgoing>) = messages
             .map(|message| (message.id(), Outgoing::of(message, Some(&self.ledger_id), now_ms)))
             .unzip();
-        let sent = self.send(&outgoing, patience).await;
+        let sent = self.send(&outgoing, patience, patience > PUSH).await;
         let confirmed = ids.into_iter().zip(&sent).filter(|(_, fate)| **fate == Fate::Kept);
         self.ledger.mark_afloat(&confirmed.map(|(id, _)| id).collect::<Vec<_>>()).await?;
         Ok(sent.into_iter().all(|fate| fate == Fate::Kept))
@@ -129,7 +166,7 @@ impl Carrier {
         let now_ms = self.clock.now_ms();
         let outgoing: Vec<Outgoing> =
             unsent.iter().map(|unsent| Outgoing::of(&unsent.message, None, now_ms)).collect();
-        let sent = self.send(&outgoing, CARRY).await;
+        let sent = self.send(&outgoing, CARRY, true).await;
         let of = |fate: Fate| unsent.iter().zip(&sent).filter(move |(_, of)| **of == fate);
         let confirmed: Vec<i64> = of(Fate::Kept).map(|(unsent, _)| unsent.row).collect();
         self.ledger.forget_unsent(&confirmed).await?;
@@ -144,11 +181,12 @@ impl Carrier {
         &self,
         outgoing: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
+        tries_resting: bool,
     ) -> Vec<Fate> {
         if outgoing.is_empty() {
             return Vec::new();
         }
-        let sent = self.router.send(outgoing, patience).await;
+        let sent = self.router.send(outgoing, patience, tries_resting).await;
         self.must_look.store(true, Ordering::SeqCst);
         self.ledger.signals().ready();
         sent

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
-use lapin::{Channel, message::Delivery, options::BasicAckOptions};
-
 use super::{
-    Held, LIGHT, Rabbitmq, envelope, failed, is_light,
+    Held, LIGHT, Rabbitmq, envelope, failed,
+    glance::Glance,
+    is_light,
     node::Link,
+    receipt::{Receipt, acknowledge},
     taps::{Taken, give_back_all, left},
 };
 use crate::{
@@ -27,8 +27,8 @@ struct Sorted {
     rows: Vec<Arrived>,
     later: Vec<Message>,
     /// Acknowledged once the ledger has them.
-    written: Vec<Delivery>,
-    unwanted: Vec<Delivery>,
+    written: Vec<Receipt>,
+    unwanted: Vec<Receipt>,
 }
 
 enum Place {
@@ -39,26 +39,22 @@ enum Place {
 impl Rabbitmq {
     pub(super) async fn claim_tasks(&self, claim: &Claim<'_>) -> Result<Batch> {
         let _one = self.taking.lock().await;
-        let (has_promoted, next_due_ms) = self.carrier.ledger.promote_due().await?;
-        if has_promoted {
-            self.carrier.carry().await?;
-        }
-        let paused = self.carrier.ledger.paused().await?;
+        let Glance { paused, next_due_ms, is_new, .. } = self.glance(claim.queues).await?;
         let queues: Vec<String> =
             claim.queues.iter().filter(|queue| !paused.contains(queue)).cloned().collect();
         let claim = Claim { queues: &queues, ..*claim };
         let mut tasks = Vec::new();
+        let token: Arc<str> = TaskId::random().as_str().into();
         if claim.limit > 0 && !queues.is_empty() {
-            tasks = self.claim_delivered(&claim).await?;
+            tasks = self.claim_delivered(&claim, &token).await?;
         }
-        if claim.takes_suspect && tasks.len() < claim.limit {
-            let token: Arc<str> = TaskId::random().as_str().into();
+        if is_new && claim.takes_suspect && tasks.len() < claim.limit {
             tasks.extend(self.carrier.ledger.take_suspect(&claim, &token).await?);
         }
         Ok(Batch { tasks, next_due_ms })
     }
 
-    async fn claim_delivered(&self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    async fn claim_delivered(&self, claim: &Claim<'_>, token: &Arc<str>) -> Result<Vec<Claimed>> {
         let links = self.carrier.router.links();
         if links.is_empty() {
             return Err(Error::Engine {
@@ -78,8 +74,8 @@ impl Rabbitmq {
         if gathered.len() < limit && self.carrier.must_look.load(Ordering::SeqCst) {
             gathered.extend(self.gather(&links, claim, limit - gathered.len()).await);
         }
-        let sorted = self.sort(claim, &links, &doubts, gathered);
-        self.take(claim, sorted).await
+        let sorted = self.sort(claim, token, &links, &doubts, gathered);
+        self.take(claim, token, sorted).await
     }
 
     async fn gather(&self, links: &[Arc<Link>], claim: &Claim<'_>, limit: usize) -> Vec<Taken> {
@@ -127,16 +123,18 @@ impl Rabbitmq {
     fn sort(
         &self,
         claim: &Claim<'_>,
+        token: &Arc<str>,
         links: &[Arc<Link>],
         doubts: &[bool],
         gathered: Vec<Taken>,
     ) -> Sorted {
         let now_ms = self.clock.now_ms();
         let mut sorted = Sorted::default();
-        for Taken { queue, link, delivery, channel } in gathered {
-            let (read, ledger) = envelope::read(&delivery, &queue);
+        for Taken { queue, link, delivery, receipt, channel } in gathered {
+            let (properties, data) = (&delivery.properties, &delivery.data);
+            let (read, ledger) = envelope::read(properties, data, &queue);
             let message = read.unwrap_or_else(|error| {
-                let quarantined = Message::new(crate::MALFORMED, [envelope::raw(&delivery)]);
+                let quarantined = Message::new(crate::MALFORMED, [envelope::raw(properties, data)]);
                 let quarantined = quarantined.expect("text has a JSON form").queue(&queue);
                 let id = quarantined.id();
                 tracing::warn!(task.id = %id, "put a malformed message aside as task {id}: {error}");
@@ -146,42 +144,53 @@ impl Rabbitmq {
             if claim.names.is_some_and(|names| !is_named(names))
                 || sorted.order.len() >= claim.limit
             {
-                sorted.unwanted.push(delivery);
+                sorted.unwanted.push(receipt);
                 continue;
             }
             let is_kept = ledger.as_deref() == Some(&*self.carrier.ledger_id);
             if !is_kept && message.due_ms(now_ms).is_some_and(|due_ms| due_ms > now_ms) {
                 sorted.later.push(message);
-                sorted.written.push(delivery);
+                sorted.written.push(receipt);
                 continue;
             }
             let is_light = is_light(&message, now_ms);
             if !is_kept && is_light && !delivery.redelivered && !doubts[link] {
-                let link = links[link].clone();
-                let claimed = self.hold(claim, message, delivery, channel, link);
-                sorted.order.push(Place::Light(claimed));
+                let held = Held {
+                    queue,
+                    delivery,
+                    receipt,
+                    _channel: channel,
+                    link: links[link].clone(),
+                    worker: claim.worker.into(),
+                    until: self.clock.elapsed().saturating_add(claim.lease),
+                };
+                sorted.order.push(Place::Light(self.hold(token, message, held)));
                 continue;
             }
             sorted.order.push(Place::Row(message.id()));
             // A light task that comes again has been with a worker that is gone.
             let crashes = u32::from(is_light && delivery.redelivered);
             sorted.rows.push(Arrived { message, is_kept, crashes });
-            sorted.written.push(delivery);
+            sorted.written.push(receipt);
         }
         sorted
     }
 
-    async fn take(&self, claim: &Claim<'_>, sorted: Sorted) -> Result<Vec<Claimed>> {
+    async fn take(
+        &self,
+        claim: &Claim<'_>,
+        token: &Arc<str>,
+        sorted: Sorted,
+    ) -> Result<Vec<Claimed>> {
         let Sorted { order, rows, later, written, unwanted } = sorted;
         give_back_all(unwanted).await;
-        let token: Arc<str> = TaskId::random().as_str().into();
         let taken = async {
             if !later.is_empty() {
                 self.carrier.ledger.push(&later).await?;
             }
             match rows.is_empty() {
                 true => Ok(Vec::new()),
-                false => self.carrier.ledger.take_rows(claim, &token, &rows).await,
+                false => self.carrier.ledger.take_rows(claim, token, &rows).await,
             }
         };
         let taken = match taken.await {
@@ -196,13 +205,8 @@ impl Rabbitmq {
                 return Err(error);
             }
         };
-        let acks = written.iter().map(|delivery| delivery.acker.ack(BasicAckOptions::default()));
-        for acked in join_all(acks).await {
-            // It comes again, and finds its row taken.
-            if let Err(error) = acked {
-                tracing::debug!(error = ?error, "cannot acknowledge a message: {error}");
-            }
-        }
+        // What the broker was not told of comes again, and finds its row taken.
+        acknowledge(&written.iter().collect::<Vec<_>>()).await;
         let mut taken: HashMap<TaskId, Claimed> =
             taken.into_iter().map(|claimed| (claimed.lease.id.clone(), claimed)).collect();
         let claimed = order.into_iter().filter_map(|place| match place {
@@ -215,25 +219,14 @@ impl Rabbitmq {
     }
 
     /// Holds a task by its delivery alone: the broker gives it out again if this process dies.
-    fn hold(
-        &self,
-        claim: &Claim<'_>,
-        message: Message,
-        delivery: Delivery,
-        channel: Channel,
-        link: Arc<Link>,
-    ) -> Claimed {
-        let token: Arc<str> = TaskId::random().as_str().into();
-        let lease = Lease { id: message.id(), row: LIGHT, token };
-        let held = Held {
-            acker: delivery.acker,
-            _channel: channel,
-            link,
-            message: message.clone(),
-            worker: claim.worker.into(),
-            until: self.clock.elapsed().saturating_add(claim.lease),
-        };
-        self.lock_held().insert(lease.clone(), held);
+    fn hold(&self, token: &Arc<str>, message: Message, held: Held) -> Claimed {
+        let mut lease = Lease { id: message.id(), row: LIGHT, token: token.clone() };
+        let mut all = self.lock_held();
+        if all.contains_key(&lease) {
+            // The same task twice in one claim: each delivery is held by a lease of its own.
+            lease.token = TaskId::random().as_str().into();
+        }
+        all.insert(lease.clone(), held);
         Claimed { lease, message, crashes: 0 }
     }
 
@@ -256,10 +249,7 @@ impl Rabbitmq {
         let held = self.lock_held().remove(lease);
         if let Some(held) = held {
             self.carrier.must_look.store(true, Ordering::SeqCst);
-            let options = lapin::options::BasicNackOptions { requeue: true, ..Default::default() };
-            if let Err(error) = held.acker.nack(options).await {
-                tracing::debug!(error = ?error, "cannot give a task back: {error}");
-            }
+            held.receipt.give_back().await;
         }
     }
 

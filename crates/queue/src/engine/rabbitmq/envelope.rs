@@ -3,12 +3,11 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use lapin::{
     BasicProperties,
-    message::Delivery,
     types::{AMQPValue, FieldArray, FieldTable, ShortString},
 };
 use serde_json::{Map, Number, Value, json};
 
-use crate::{Message, Result, TaskId};
+use crate::{Message, Result};
 
 /// A message ready to be published to the default exchange.
 #[derive(Clone, Debug)]
@@ -21,7 +20,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// `ledger` is set on what has a row, by which whoever gets it knows where to look.
     pub(super) fn of(message: &Message, ledger: Option<&str>, now_ms: i64) -> Self {
-        let mut headers = table(&message.headers);
+        let mut headers = headers(&message.headers);
         if let Some(ledger) = ledger {
             headers.insert(LEDGER.into(), AMQPValue::LongString(ledger.into()));
         }
@@ -45,6 +44,11 @@ impl Outgoing {
         Self { queue: short(message.queue_name()), properties, payload: message.body.clone() }
     }
 
+    /// The message again, for when it goes another way.
+    pub(super) fn message(&self) -> Result<Message> {
+        read(&self.properties, &self.payload, self.queue.as_str()).0
+    }
+
     /// A result for whoever asked for one: Celery's own message of its RPC backend.
     pub(super) fn result(to: &str, correlation_id: &str, result: &Value) -> Self {
         let properties = BasicProperties::default()
@@ -57,15 +61,17 @@ impl Outgoing {
 }
 
 /// A message as it came from `queue`, and the ledger that it names.
-pub(super) fn read(delivery: &Delivery, queue: &str) -> (Result<Message>, Option<String>) {
-    let properties = &delivery.properties;
+pub(super) fn read(
+    properties: &BasicProperties,
+    data: &[u8],
+    queue: &str,
+) -> (Result<Message>, Option<String>) {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let mut headers = properties.headers().as_ref().map(object).unwrap_or_default();
     let ledger = headers.remove(LEDGER).and_then(|id| id.as_str().map(str::to_owned));
     let mut kept = Map::new();
     // Wherever it was published to, this is the queue that it goes back to when it is tried again.
     kept.insert("delivery_info".into(), json!({"exchange": "", "routing_key": queue}));
-    kept.insert("delivery_tag".into(), json!(TaskId::random()));
     kept.insert("delivery_mode".into(), json!(2));
     kept.insert("body_encoding".into(), json!("base64"));
     kept.insert("priority".into(), json!(properties.priority().unwrap_or(0)));
@@ -79,18 +85,15 @@ pub(super) fn read(delivery: &Delivery, queue: &str) -> (Result<Message>, Option
     }
     let content_type = text(properties.content_type());
     let content_encoding = text(properties.content_encoding());
-    (
-        Message::from_parts(headers, kept, delivery.data.clone(), content_type, content_encoding),
-        ledger,
-    )
+    (Message::from_parts(headers, kept, data.to_vec(), content_type, content_encoding), ledger)
 }
 
 /// What cannot be read, as text that keeps every byte.
-pub(super) fn raw(delivery: &Delivery) -> Value {
-    let headers = delivery.properties.headers().as_ref().map(object).unwrap_or_default();
-    let body = match std::str::from_utf8(&delivery.data) {
+pub(super) fn raw(properties: &BasicProperties, data: &[u8]) -> Value {
+    let headers = properties.headers().as_ref().map(object).unwrap_or_default();
+    let body = match std::str::from_utf8(data) {
         Ok(text) => json!(text),
-        Err(_) => json!({"base64": BASE64.encode(&delivery.data)}),
+        Err(_) => json!({"base64": BASE64.encode(data)}),
     };
     json!({"headers": headers, "body": body})
 }
@@ -104,6 +107,24 @@ pub(super) fn results(ledger: &str) -> String {
 fn short(text: &str) -> ShortString {
     let end = (0..=text.len().min(255)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text[..end].into()
+}
+
+/// Headers that say nothing stay here: whoever gets the message takes what is missing as null, as
+/// Celery does, and RabbitMQ has a quarter more work with a message that has them all.
+fn headers(all: &Map<String, Value>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in all.iter().filter(|(_, value)| says_something(value)) {
+        table.insert(short(name), field(value));
+    }
+    table
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(values) => values.iter().any(says_something),
+        _ => true,
+    }
 }
 
 fn table(object: &Map<String, Value>) -> FieldTable {
@@ -178,6 +199,15 @@ mod tests {
         });
         let Value::Object(headers) = headers else { panic!() };
         assert_eq!(object(&table(&headers)), headers);
+    }
+
+    #[test]
+    fn headers_that_say_nothing_are_not_sent() {
+        let message = Message::new("mail", ()).unwrap().ignore_result();
+        let names: Vec<String> = object(&headers(&message.headers)).keys().cloned().collect();
+        assert_eq!(names, ["id", "ignore_result", "lang", "retries", "root_id", "task"]);
+        let back = Outgoing::of(&message, None, 0).message().unwrap();
+        assert_eq!((back.id(), back.name()), (message.id(), "mail"));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Pushing light tasks: to a node alone, and where it does not confirm in time, to the ledger until
 //! it is known what became of them.
+//!
+//! Pushes that meet share a publication: one window, one wait, and in a storm one write.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Rabbitmq, carrier::Carrier, envelope::Outgoing, node::Fate, router};
-use crate::{Message, Result, TaskId, engine::Engine as _};
+use super::{NAME, Rabbitmq, carrier::Carrier, envelope::Outgoing, node::Fate, router};
+use crate::{Error, Message, Result, TaskId, engine::Engine as _};
 
 /// A publication that goes on after its push was acknowledged.
 pub(super) struct Late {
@@ -15,39 +17,79 @@ pub(super) struct Late {
     sending: BoxFuture<'static, Vec<Fate>>,
 }
 
+/// What one of those that share a publication is told.
+pub(super) type Answer = Result<(), Arc<Error>>;
+
 impl Rabbitmq {
     pub(super) async fn push_light(&self, messages: &[&Message]) -> Result<()> {
         let now_ms = self.clock.now_ms();
-        let outgoing: Vec<Outgoing> =
-            messages.iter().map(|message| Outgoing::of(message, None, now_ms)).collect();
-        let carrier = self.carrier.clone();
-        let mut sending = async move { carrier.send(&outgoing, router::CARRY).await }.boxed();
-        let Ok(fates) = timeout(router::PUSH, &mut sending).await else {
-            self.admit(messages.len()).await?;
-            let all: Vec<Message> = messages.iter().map(|message| (*message).clone()).collect();
-            self.carrier.ledger.push_doubtful(&all, PATIENCE).await?;
-            let ids = messages.iter().map(|message| message.id()).collect();
-            // Where too many are late already, it is sent again for sure.
-            let _ = self.late.try_send(Late { ids, sending });
-            return Ok(());
-        };
-        let of = |fate: Fate| {
-            let some = messages.iter().zip(&fates).filter(move |(_, of)| **of == fate);
-            some.map(|(message, _)| (*message).clone()).collect::<Vec<Message>>()
-        };
-        let (unsent, doubtful) = (of(Fate::Unsent), of(Fate::Unknown));
-        let left = unsent.len() + doubtful.len();
-        if left == 0 {
-            return Ok(());
-        }
-        self.admit(left).await?;
-        if !unsent.is_empty() {
-            self.carrier.ledger.push(&unsent).await?;
-        }
-        self.carrier.ledger.push_doubtful(&doubtful, Duration::ZERO).await?;
-        self.carrier.asks_for_help();
-        Ok(())
+        let outgoing =
+            messages.iter().map(|message| Arc::new(Outgoing::of(message, None, now_ms))).collect();
+        let (carrier, late) = (self.carrier.clone(), self.late.clone());
+        let publish = |all| publish(carrier, late, all);
+        let answers = self.lights.push_once(outgoing, publish).await;
+        let failed = |source| Error::Engine { engine: NAME, doing: "push a task", source };
+        let answers = answers.ok_or_else(|| failed("it was stopped".into()))?;
+        answers.into_iter().collect::<Answer>().map_err(|error| failed(error.into()))
     }
+}
+
+/// Publishes all, and answers for each.
+async fn publish(
+    carrier: Arc<Carrier>,
+    late: mpsc::Sender<Late>,
+    all: Vec<Arc<Outgoing>>,
+) -> Vec<Answer> {
+    let (sender, outgoing) = (carrier.clone(), all.clone());
+    let mut sending = async move { sender.send(&outgoing, router::CARRY, false).await }.boxed();
+    let windows = u32::try_from(all.len().div_ceil(router::WINDOW)).unwrap_or(u32::MAX);
+    let fates = timeout(router::PUSH * windows, &mut sending).await;
+    let is_left = |at: usize| fates.as_ref().map_or(true, |fates| fates[at] != Fate::Kept);
+    let (mut unsent, mut doubtful) = (Vec::new(), Vec::new());
+    for (at, out) in all.iter().enumerate().filter(|(at, _)| is_left(*at)) {
+        let Ok(message) = out.message() else { continue };
+        match &fates {
+            Ok(fates) if fates[at] == Fate::Unsent => unsent.push(message),
+            _ => doubtful.push(message),
+        }
+    }
+    let kept = match unsent.is_empty() && doubtful.is_empty() {
+        true => Ok(()),
+        false => keep_rows(&carrier, &unsent, &doubtful, fates.is_err()).await,
+    };
+    if let Err(error) = kept {
+        let error = Arc::new(error);
+        return (0..all.len())
+            .map(|at| if is_left(at) { Err(error.clone()) } else { Ok(()) })
+            .collect();
+    }
+    if fates.is_err() {
+        let ids = doubtful.iter().map(Message::id).collect();
+        // Where too many are late already, it is sent again for sure.
+        let _ = late.try_send(Late { ids, sending });
+    }
+    vec![Ok(()); all.len()]
+}
+
+/// Keeps what no node has confirmed. With `is_late`, it is known later what became of it.
+async fn keep_rows(
+    carrier: &Carrier,
+    unsent: &[Message],
+    doubtful: &[Message],
+    is_late: bool,
+) -> Result<()> {
+    carrier.admit(unsent.len() + doubtful.len()).await?;
+    if !unsent.is_empty() {
+        carrier.ledger.push(unsent).await?;
+    }
+    let wait = if is_late { PATIENCE } else { Duration::ZERO };
+    if !doubtful.is_empty() {
+        carrier.ledger.push_doubtful(doubtful, wait).await?;
+    }
+    if !is_late {
+        carrier.asks_for_help();
+    }
+    Ok(())
 }
 
 /// Waits for what became of late publications.

@@ -19,7 +19,8 @@ use std::{
 
 use async_trait::async_trait;
 use lapin::{
-    Acker, Channel,
+    Channel,
+    message::Delivery,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use throng_core::{Clock, EngineUrl};
@@ -31,9 +32,12 @@ use tokio::{
 
 use self::{
     carrier::Carrier,
-    light::Late,
+    envelope::Outgoing,
+    glance::Last,
+    light::{Answer, Late},
     node::{Link, Node},
     orphans::Recent,
+    receipt::Receipt,
     router::Router,
     taps::Store,
 };
@@ -47,9 +51,11 @@ mod carrier;
 mod claim;
 mod doubt;
 mod envelope;
+mod glance;
 mod light;
 mod node;
 mod orphans;
+mod receipt;
 mod results;
 mod router;
 mod settle;
@@ -65,14 +71,17 @@ pub struct Rabbitmq {
     held: Mutex<HashMap<Lease, Held>>,
     /// Where the results of tasks that are held are awaited, and under which name.
     replies: Mutex<HashMap<Lease, (String, String)>>,
-    gather: Arc<Gather<Arc<Message>, TaskId>>,
+    /// Tasks on their way into the ledger, and what was kept there on its way to a node.
+    keeps: Arc<Gather<Arc<Message>, TaskId>>,
+    sends: Arc<Gather<Arc<Message>, ()>>,
+    /// Light tasks on their way to a node.
+    lights: Arc<Gather<Arc<Outgoing>, Answer>>,
+    last: Last,
     /// What ran a moment ago and had no row.
     recent: Recent,
     /// The rows of what ran on when its node was lost.
     adopted: Mutex<HashMap<Lease, Lease>>,
     holder: String,
-    /// How many tasks the ledger takes while no node can be reached.
-    spool: u64,
     /// Where Celery's remote control is heard.
     uris: Vec<AMQPUri>,
     /// Pushes that were acknowledged before their node confirmed them.
@@ -83,14 +92,21 @@ pub struct Rabbitmq {
 
 /// A task that a delivery holds.
 struct Held {
-    acker: Acker,
+    queue: String,
+    delivery: Delivery,
+    receipt: Receipt,
     /// Closes when nothing holds it any more.
     _channel: Channel,
     link: Arc<Link>,
-    message: Message,
     worker: Arc<str>,
     /// On the clock: a worker here that no longer prolongs it is gone.
     until: Duration,
+}
+
+impl Held {
+    fn message(&self) -> Result<Message> {
+        envelope::read(&self.delivery.properties, &self.delivery.data, &self.queue).0
+    }
 }
 
 impl Rabbitmq {
@@ -133,14 +149,16 @@ impl Rabbitmq {
         let router = Router::new(nodes);
         // Whoever opens a queue wants to use it; but a broker that is away stops nobody.
         router.wait_for_one(FIRST_LINK).await;
-        let carrier = Arc::new(Carrier::new(ledger, ledger_id, router, clock.clone()));
+        let carrier = Arc::new(Carrier::new(ledger, ledger_id, router, clock.clone(), spool));
         keepers.spawn(carrier.clone().keep());
         let (late, lates) = mpsc::channel(MOST_LATE);
         keepers.spawn(light::keep(carrier.clone(), lates));
         let holder = TaskId::random().to_string();
         let (store, taking, held, replies) = Default::default();
-        let (recent, adopted) = Default::default();
-        let gather = Gather::new(1, carrier::MANY as usize);
+        let (recent, adopted, last) = Default::default();
+        let keeps = Gather::new(1, carrier::MANY as usize);
+        let sends = Gather::new(FLIGHTS, router::WINDOW);
+        let lights = Gather::new(FLIGHTS, router::WINDOW);
         Ok(Self {
             carrier,
             clock,
@@ -148,11 +166,13 @@ impl Rabbitmq {
             taking,
             held,
             replies,
-            gather,
+            keeps,
+            sends,
+            lights,
+            last,
             recent,
             adopted,
             holder,
-            spool,
             uris,
             late,
             _keepers: keepers,
@@ -174,27 +194,21 @@ impl Rabbitmq {
         self.carrier.must_look.store(true, Ordering::SeqCst);
     }
 
-    /// Refuses what would make the spool larger than it may be.
-    async fn admit(&self, count: usize) -> Result<()> {
-        if self.carrier.router.is_usable() {
-            return Ok(());
+    async fn push_kept(&self, messages: &[&Message], now_ms: i64) -> Result<Vec<TaskId>> {
+        let messages: Vec<Arc<Message>> =
+            messages.iter().map(|message| Arc::new((*message).clone())).collect();
+        let keep = |all: Vec<Arc<Message>>| async move { self.carrier.keep_rows(&all).await };
+        let ids = self.keeps.push(messages.clone(), keep).await?;
+        self.last.forget();
+        let is_due = |message: &Message| message.due_ms(now_ms).is_none_or(|at_ms| at_ms <= now_ms);
+        // One whose unique key another holds was not kept.
+        let kept = messages.into_iter().zip(&ids).filter(|(message, id)| message.id() == **id);
+        let due: Vec<Arc<Message>> =
+            kept.map(|(message, _)| message).filter(|message| is_due(message)).collect();
+        if !due.is_empty() {
+            self.sends.push_once(due, |all| self.carrier.clone().send_pushed(all)).await;
         }
-        let waiting = self.carrier.ledger.count_unsent().await?;
-        if waiting.saturating_add(count as u64) > self.spool {
-            let source = format!("no node answers, and {waiting} tasks wait for one already");
-            return Err(Error::Engine {
-                engine: NAME,
-                doing: "push a task",
-                source: source.into(),
-            });
-        }
-        Ok(())
-    }
-
-    async fn push_kept(&self, messages: &[&Message]) -> Result<Vec<TaskId>> {
-        self.admit(messages.len()).await?;
-        let messages = messages.iter().map(|message| Arc::new((*message).clone())).collect();
-        self.gather.push(messages, |all| async move { self.carrier.push(&all).await }).await
+        Ok(ids)
     }
 }
 
@@ -228,7 +242,7 @@ impl Engine for Rabbitmq {
         if kept.is_empty() {
             return Ok(messages.iter().map(Message::id).collect());
         }
-        let mut kept = self.push_kept(&kept).await?.into_iter();
+        let mut kept = self.push_kept(&kept, now_ms).await?.into_iter();
         let id = |message: &Message| match is_light(message, now_ms) {
             true => message.id(),
             false => kept.next().unwrap_or_else(|| message.id()),
@@ -238,6 +252,7 @@ impl Engine for Rabbitmq {
 
     async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
         let id = self.carrier.ledger.push_in(tx, message).await?;
+        self.last.forget();
         let carrier = self.carrier.clone();
         tx.after_commit(move || carrier.asked.notify_one());
         Ok(id)
@@ -252,7 +267,9 @@ impl Engine for Rabbitmq {
     }
 
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
-        self.settle_ended(ended).await
+        let recorded = self.settle_ended(ended).await;
+        self.last.forget_after(ended);
+        recorded
     }
 
     async fn note_progress(&self, lease: &Lease, progress: &serde_json::Value) -> Result<()> {
@@ -269,7 +286,9 @@ impl Engine for Rabbitmq {
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {
-        self.tend_tasks(max_crashes).await
+        let tended = self.tend_tasks(max_crashes).await;
+        self.last.forget();
+        tended
     }
 
     async fn unfollowed(&self) -> Result<Vec<Record>> {
@@ -281,6 +300,7 @@ impl Engine for Rabbitmq {
     }
 
     async fn unpark(&self, names: &[String]) -> Result<u64> {
+        self.last.forget();
         let unparked = self.carrier.ledger.unpark(names).await?;
         if unparked > 0 {
             self.carrier.carry().await?;
@@ -321,6 +341,7 @@ impl Engine for Rabbitmq {
 
     async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool> {
         let is_retried = self.carrier.ledger.retry(id, edited).await?;
+        self.last.forget();
         if is_retried {
             self.carrier.carry().await?;
         }
@@ -351,6 +372,7 @@ impl Engine for Rabbitmq {
 
     async fn pause(&self, queue: &str, is_paused: bool) -> Result<()> {
         self.carrier.ledger.pause(queue, is_paused).await?;
+        self.last.forget();
         if is_paused {
             // What was brought here already is for others, if they are not told to pause.
             let _one = self.taking.lock().await;
@@ -377,6 +399,7 @@ impl Engine for Rabbitmq {
 
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
         let has_fired = self.carrier.ledger.fire(fire).await?;
+        self.last.forget();
         if has_fired && fire.message.is_some() {
             self.carrier.carry().await?;
         }
@@ -449,6 +472,8 @@ const HEARTBEAT_S: u16 = 4;
 /// A larger message goes in several frames. The client keeps room for 64 frames on each connection,
 /// which with RabbitMQ's own 128 KiB are 8 MB.
 const FRAME_BYTES: u32 = 32 << 10;
+/// Publications that are under way at once: while a node writes one down, the next is made.
+const FLIGHTS: usize = 4;
 /// More than these are sent again, whether they were confirmed or not.
 const MOST_LATE: usize = 10_000;
 const FIRST_LINK: Duration = Duration::from_secs(5);

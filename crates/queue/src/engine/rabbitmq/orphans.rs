@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Rabbitmq, node::Link};
+use super::{Held, Rabbitmq, node::Link};
 use crate::{
     Result, TaskId,
     engine::{Ended, Engine as _, Lease, Verdict, database::ran::Orphan},
@@ -54,20 +54,19 @@ impl Rabbitmq {
     /// Sees to it that what a lost node had given to us does not run again, before anything new is
     /// taken. Whoever calls holds `taking`.
     pub(super) async fn mind_the_lost(&self) -> Result<()> {
-        let ran = self.recent.take_lost();
+        let (ran, orphans): (Vec<TaskId>, Vec<Orphan>) = {
+            let all = self.lock_held();
+            let ran = self.recent.take_lost();
+            let lost = all.iter().filter(|(_, held)| !held.link.is_alive());
+            let orphan = |(lease, held): (&Lease, &Held)| {
+                let (lease, worker) = (lease.clone(), held.worker.to_string());
+                Some(Orphan { lease, message: held.message().ok()?, worker })
+            };
+            (ran, lost.filter_map(orphan).collect())
+        };
         if !ran.is_empty() {
             self.carrier.ledger.note_ran(&ran).await?;
         }
-        let orphans: Vec<Orphan> = {
-            let all = self.lock_held();
-            let lost = all.iter().filter(|(_, held)| !held.link.is_alive());
-            lost.map(|(lease, held)| Orphan {
-                lease: lease.clone(),
-                message: held.message.clone(),
-                worker: held.worker.to_string(),
-            })
-            .collect()
-        };
         if orphans.is_empty() {
             return Ok(());
         }

@@ -2,11 +2,13 @@
 
 use std::{
     borrow::Borrow,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::select_all;
+use tokio::time::timeout;
 
 use super::{
     envelope::Outgoing,
@@ -40,19 +42,21 @@ impl Router {
     pub(super) async fn wait_for_one(&self, limit: Duration) {
         let mut links: Vec<_> = self.nodes.iter().map(|node| node.links()).collect();
         let one = links.iter_mut().map(|link| Box::pin(link.wait_for(Option::is_some)));
-        let _ = tokio::time::timeout(limit, select_all(one)).await;
+        let _ = timeout(limit, select_all(one)).await;
     }
 
-    /// Publishes all, and says of each what became of it. What one node may have is not given to
+    /// Publishes all, and says of each what became of it. A node that has failed lately is asked
+    /// only if there is no other and whoever sends `tries_resting`. What one node may have is not given to
     /// another: whoever sends it again must first see to it that it runs once.
     pub(super) async fn send(
         &self,
         all: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
+        tries_resting: bool,
     ) -> Vec<Fate> {
         let mut sent = Vec::with_capacity(all.len());
         for window in all.chunks(WINDOW) {
-            sent.extend(self.send_window(window, patience).await);
+            sent.extend(self.send_window(window, patience, tries_resting).await);
         }
         sent
     }
@@ -61,18 +65,22 @@ impl Router {
         &self,
         window: &[impl Borrow<Outgoing> + Sync],
         patience: Duration,
+        tries_resting: bool,
     ) -> Vec<Fate> {
         let mut sent = vec![Fate::Unsent; window.len()];
         for _ in 0..self.nodes.len() {
-            let Some(node) = self.next(patience > PUSH) else { return sent };
+            let Some(node) = self.next(tries_resting) else { return sent };
             let Some(link) = node.link() else { continue };
             let left: Vec<usize> =
                 (0..window.len()).filter(|at| sent[*at] == Fate::Unsent).collect();
-            let fates = match left.len() == window.len() {
-                true => link.publish(window, patience).await,
-                false => {
-                    let rest: Vec<&Outgoing> = left.iter().map(|at| window[*at].borrow()).collect();
-                    link.publish(&rest, patience).await
+            let rest: Vec<&Outgoing> = left.iter().map(|at| window[*at].borrow()).collect();
+            let mut publishing = pin!(link.publish(&rest, patience));
+            let fates = match timeout(PUSH, &mut publishing).await {
+                Ok(fates) => fates,
+                Err(_) => {
+                    // The next push goes another way at once, rather than wait as long as this one.
+                    node.failed();
+                    publishing.await
                 }
             };
             if patience > PUSH && fates.contains(&Fate::Unknown) {
@@ -86,7 +94,9 @@ impl Router {
                 node.succeeded();
                 return sent;
             }
-            node.failed();
+            if !node.rests() {
+                node.failed();
+            }
             if link.is_alive() {
                 return sent;
             }
@@ -94,13 +104,13 @@ impl Router {
         sent
     }
 
-    /// The node whose turn it is; one that rests only for those who can wait for it.
-    fn next(&self, is_patient: bool) -> Option<Arc<Node>> {
+    /// The node whose turn it is.
+    fn next(&self, tries_resting: bool) -> Option<Arc<Node>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let linked = (0..self.nodes.len()).filter(|at| self.nodes[*at].link().is_some());
         let (rested, mut usable): (Vec<usize>, Vec<usize>) =
             linked.partition(|at| self.nodes[*at].rests());
-        if usable.is_empty() && is_patient {
+        if usable.is_empty() && tries_resting {
             usable = rested;
         }
         let total: i64 = usable.iter().map(|at| i64::from(self.nodes[*at].weight)).sum();
@@ -114,7 +124,7 @@ impl Router {
 }
 
 /// Messages that are on their way to be confirmed at once.
-const WINDOW: usize = 256;
+pub(super) const WINDOW: usize = 256;
 /// How long a push waits for a confirmation before its task goes another way.
 pub(super) const PUSH: Duration = Duration::from_millis(150);
 /// How long whoever carries what is safe already waits for one.

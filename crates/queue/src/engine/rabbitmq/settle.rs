@@ -1,11 +1,12 @@
 //! Leases and ends: of tasks that have a row, and of those that a delivery alone holds.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
-
-use super::{Held, LIGHT, Rabbitmq, envelope::Outgoing};
+use super::{
+    Held, LIGHT, Rabbitmq,
+    envelope::Outgoing,
+    receipt::{Receipt, acknowledge},
+};
 use crate::{
     Result, TaskId,
     engine::{
@@ -49,7 +50,11 @@ impl Rabbitmq {
     pub(super) async fn settle_ended(&self, ended: &[Ended]) -> Result<Vec<bool>> {
         let known = |ended: &Ended| Ended { lease: self.known_as(&ended.lease), ..ended.clone() };
         let told: &[Ended] = ended;
-        let ended: Vec<Ended> = ended.iter().map(known).collect();
+        let has_adopted = !self.lock_adopted().is_empty();
+        let ended: Cow<'_, [Ended]> = match has_adopted {
+            true => ended.iter().map(known).collect(),
+            false => ended.into(),
+        };
         let light = |ended: &&Ended| ended.lease.row == LIGHT;
         // The ledger first: if it fails, nothing has happened and all of it is tried again.
         let rows: Vec<Ended> = ended.iter().filter(|ended| !light(ended)).cloned().collect();
@@ -67,7 +72,7 @@ impl Rabbitmq {
             .map(|is_recorded| is_recorded.unwrap_or(false))
             .collect();
         self.tell(told, &recorded).await;
-        {
+        if has_adopted {
             let mut adopted = self.lock_adopted();
             told.iter().for_each(|ended| drop(adopted.remove(&ended.lease)));
         }
@@ -89,8 +94,8 @@ impl Rabbitmq {
         };
         for Ended { lease, verdict } in ended.filter(|ended| is_kept(&ended.verdict)) {
             let found =
-                self.lock_held().get(lease).map(|held| (held.message.clone(), held.worker.clone()));
-            let Some((message, worker)) = found else { continue };
+                self.lock_held().get(lease).map(|held| (held.message(), held.worker.clone()));
+            let Some((Ok(message), worker)) = found else { continue };
             let queues = [message.queue_name().to_owned()];
             let claim = Claim {
                 worker: &worker,
@@ -110,28 +115,47 @@ impl Rabbitmq {
         Ok(())
     }
 
-    async fn end_light(&self, ended: impl Iterator<Item = &Ended>) -> Vec<bool> {
-        let ends: Vec<(Option<Held>, &Verdict)> = {
+    async fn end_light<'e>(&self, ended: impl Iterator<Item = &'e Ended>) -> Vec<bool> {
+        let is_released = |ended: &Ended| ended.verdict == Verdict::Release;
+        let ends: Vec<(&Ended, Option<Held>)> = {
             let mut all = self.lock_held();
-            ended.map(|ended| (all.remove(&ended.lease), &ended.verdict)).collect()
-        };
-        let ends = ends.into_iter().map(|(held, verdict)| async move {
-            let Some(held) = held else { return false };
-            if *verdict == Verdict::Release {
-                let options = BasicNackOptions { requeue: true, ..Default::default() };
-                return held.acker.nack(options).await.unwrap_or(false);
-            }
-            let id = held.message.id();
-            match held.acker.ack(BasicAckOptions::default()).await {
-                Ok(true) => {
-                    self.recent.add(&held.link, id);
-                    true
+            let take = |ended: &'e Ended| {
+                let held = all.remove(&ended.lease);
+                // In one step: if the node is lost meanwhile, it is known that these have run.
+                if let Some(held) = held.as_ref().filter(|_| !is_released(ended)) {
+                    self.recent.add(&held.link, ended.lease.id.clone());
                 }
-                // The broker gives it out again, and whoever gets it finds it noted here.
-                _ => self.carrier.ledger.note_ran(&[id]).await.is_ok(),
+                (ended, held)
+            };
+            ended.map(take).collect()
+        };
+        let over = ends.iter().filter(|(ended, _)| !is_released(ended));
+        let over: Vec<&Receipt> =
+            over.filter_map(|(_, held)| held.as_ref().map(|held| &held.receipt)).collect();
+        let mut told = acknowledge(&over).await.into_iter();
+        let (mut recorded, mut untold) = (Vec::with_capacity(ends.len()), Vec::new());
+        for (at, (ended, held)) in ends.iter().enumerate() {
+            let Some(held) = held else {
+                recorded.push(false);
+                continue;
+            };
+            if is_released(ended) {
+                recorded.push(held.receipt.give_back().await);
+                continue;
             }
-        });
-        join_all(ends).await
+            let is_told = told.next().unwrap_or(false);
+            if !is_told {
+                untold.push((at, ended.lease.id.clone()));
+            }
+            recorded.push(is_told);
+        }
+        if !untold.is_empty() {
+            // The broker gives them out again, and whoever gets them finds them noted here.
+            let ids: Vec<TaskId> = untold.iter().map(|(_, id)| id.clone()).collect();
+            let is_noted = self.carrier.ledger.note_ran(&ids).await.is_ok();
+            untold.iter().for_each(|(at, _)| recorded[*at] = is_noted);
+        }
+        recorded
     }
 
     /// Sends results to whoever waits for them by Celery's RPC backend.
@@ -139,6 +163,7 @@ impl Rabbitmq {
         let mut told = Vec::new();
         {
             let mut replies = self.lock_replies();
+            let ended = if replies.is_empty() { &[] } else { ended };
             for (Ended { lease, verdict }, is_recorded) in ended.iter().zip(recorded) {
                 let Some((to, correlation_id)) = replies.remove(lease) else { continue };
                 let result = celery::result(&lease.id, verdict, self.clock.now_ms());

@@ -18,13 +18,14 @@ use std::{
 use lapin::{
     Channel, Consumer, ConsumerDelegate, Error,
     message::{Delivery, DeliveryResult},
-    options::{
-        BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
-    },
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
     types::FieldTable,
 };
 
-use super::node::{Link, ready};
+use super::{
+    node::{Link, ready},
+    receipt::{Open, Receipt},
+};
 use crate::engine::Signals;
 
 /// What has come and nobody has claimed.
@@ -39,6 +40,7 @@ struct Stored {
     /// The place of its connection among those that were tapped.
     link: usize,
     delivery: Delivery,
+    receipt: Receipt,
 }
 
 /// A message that was given to us, with the channel that must stay open until it is acknowledged.
@@ -48,6 +50,7 @@ pub(super) struct Taken {
     /// The place of its connection among those that were asked.
     pub(super) link: usize,
     pub(super) delivery: Delivery,
+    pub(super) receipt: Receipt,
     pub(super) channel: Channel,
 }
 
@@ -55,6 +58,7 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct Intake {
     channel: Channel,
+    open: Arc<Open>,
     taps: HashMap<String, Tap>,
     /// What the taps may bring at most.
     prefetch: u16,
@@ -73,6 +77,7 @@ struct Spout {
     link: usize,
     store: Arc<Store>,
     signals: Arc<Signals>,
+    open: Arc<Open>,
     is_open: Arc<AtomicBool>,
 }
 
@@ -85,7 +90,8 @@ impl ConsumerDelegate for Spout {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match delivery {
             Ok(Some(delivery)) => {
-                self.store.put(&self.queue, self.link, delivery);
+                let receipt = Receipt::of(&delivery, &self.open);
+                self.store.put(&self.queue, self.link, delivery, receipt);
                 self.signals.ready();
             }
             Ok(None) | Err(_) => self.is_open.store(false, Ordering::SeqCst),
@@ -107,13 +113,14 @@ impl Store {
         for queue in queues {
             let Some(waiting) = all.get_mut(queue) else { continue };
             while taken.len() < limit {
-                let Some(Stored { link, delivery, .. }) = waiting.pop_front() else { break };
+                let Some(stored) = waiting.pop_front() else { break };
+                let Stored { link, delivery, receipt, .. } = stored;
                 // Where the connection is gone, the broker gives it out again.
                 if let Some(Some(channel)) = channels.get(link)
-                    && !delivery.acker.poisoned()
+                    && !receipt.is_void()
                 {
                     let (queue, channel) = (queue.clone(), channel.clone());
-                    taken.push(Taken { queue, link, delivery, channel });
+                    taken.push(Taken { queue, link, delivery, receipt, channel });
                 }
             }
         }
@@ -131,13 +138,17 @@ impl Store {
         firsts.any(|first| first.since.elapsed() > STALE)
     }
 
-    fn put(&self, queue: &str, link: usize, delivery: Delivery) {
-        let stored = Stored { since: Instant::now(), link, delivery };
-        self.lock().entry(queue.to_owned()).or_default().push_back(stored);
+    fn put(&self, queue: &str, link: usize, delivery: Delivery, receipt: Receipt) {
+        let stored = Stored { since: Instant::now(), link, delivery, receipt };
+        let mut all = self.lock();
+        match all.get_mut(queue) {
+            Some(waiting) => waiting.push_back(stored),
+            None => drop(all.insert(queue.to_owned(), VecDeque::from([stored]))),
+        }
     }
 
-    fn drain(&self) -> Vec<Delivery> {
-        self.lock().drain().flat_map(|(_, waiting)| waiting).map(|stored| stored.delivery).collect()
+    fn drain(&self) -> Vec<Receipt> {
+        self.lock().drain().flat_map(|(_, waiting)| waiting).map(|stored| stored.receipt).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Stored>>> {
@@ -162,7 +173,7 @@ impl Link {
             Some(intake) => intake,
             None => {
                 let channel = self.consumer.create_channel().await?;
-                Intake { channel, taps: HashMap::new(), prefetch: 0 }
+                Intake { channel, open: Arc::default(), taps: HashMap::new(), prefetch: 0 }
             }
         };
         let tapped = async {
@@ -177,6 +188,7 @@ impl Link {
                         link: at,
                         store: store.clone(),
                         signals: signals.clone(),
+                        open: intake.open.clone(),
                         is_open: is_open.clone(),
                     };
                     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -199,7 +211,7 @@ impl Link {
     /// Closes the taps, and gives back what they brought and nobody claimed. `holds` says whether
     /// there may be tasks that deliveries of this link hold: then its channel stays until they
     /// are acknowledged.
-    async fn close_taps(&self, holds: bool, unclaimed: &mut Vec<Delivery>) {
+    async fn close_taps(&self, holds: bool, store: &Store) {
         let Some(mut intake) = self.intake.lock().await.take() else { return };
         let closed = async {
             if !holds {
@@ -211,7 +223,7 @@ impl Link {
             intake.bound(1).await?;
             intake.prefetch = 0;
             intake.bound(1).await?;
-            give_back_all(std::mem::take(unclaimed)).await;
+            give_back_all(store.drain()).await;
             for tap in intake.taps.values() {
                 let tag = tap.consumer.tag();
                 intake.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
@@ -233,12 +245,13 @@ impl Link {
     ) -> Result<Vec<Taken>, Error> {
         self.declare(queue).await?;
         let channel = self.consumer.create_channel().await?;
-        let mut taken = Vec::new();
+        let (open, mut taken) = (Arc::default(), Vec::new());
         while taken.len() < limit {
             let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
             let Some(got) = got else { break };
             let (queue, channel) = (queue.to_owned(), channel.clone());
-            taken.push(Taken { queue, link: at, delivery: got.delivery, channel });
+            let receipt = Receipt::of(&got.delivery, &open);
+            taken.push(Taken { queue, link: at, delivery: got.delivery, receipt, channel });
         }
         Ok(taken)
     }
@@ -272,20 +285,16 @@ pub(super) async fn left(channels: &[Option<Channel>], queues: &[String]) -> u64
 /// Closes the taps of all connections and gives back what nobody claimed.
 pub(super) async fn give_back(links: &[Arc<Link>], store: &Store, holds: bool) {
     for link in links {
-        // Of other links too: their channels are closed with theirs, or know them as given back.
-        let mut unclaimed = store.drain();
-        link.close_taps(holds, &mut unclaimed).await;
+        link.close_taps(holds, store).await;
     }
-    drop(store.drain());
+    // What came until the last tap was closed.
+    give_back_all(store.drain()).await;
 }
 
-/// Gives deliveries back, the last first, so that the broker has them in their order again.
-pub(super) async fn give_back_all(deliveries: Vec<Delivery>) {
-    for delivery in deliveries.into_iter().rev() {
-        let options = BasicNackOptions { requeue: true, ..Default::default() };
-        if let Err(error) = delivery.acker.nack(options).await {
-            tracing::debug!(error = ?error, "cannot give a task back: {error}");
-        }
+/// Gives messages back, the last first, so that the broker has them in their order again.
+pub(super) async fn give_back_all(receipts: Vec<Receipt>) {
+    for receipt in receipts.into_iter().rev() {
+        receipt.give_back().await;
     }
 }
 
