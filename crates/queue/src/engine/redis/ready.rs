@@ -1,8 +1,9 @@
 //! Into the lists and out of them: pushing, claiming, and promoting what has become due.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, pin::pin, sync::Arc};
 
 use ::redis::{Cmd, RedisError};
+use futures_util::FutureExt as _;
 use serde_json::Value;
 
 use super::Redis;
@@ -18,7 +19,17 @@ impl Redis {
     ) -> Result<Vec<TaskId>, RedisError> {
         let now_ms = self.clock.now_ms();
         let parcels = messages.iter().map(|message| Arc::new(Parcel::of(message, now_ms)));
-        let commit = |all: Vec<Arc<Parcel>>| async move { self.push_parcels(&all).await };
+        let commit = |all: Vec<Arc<Parcel>>| async move {
+            let mut pushed = pin!(self.push_parcels(&all));
+            let begun = pushed.as_mut().now_or_never();
+            // The call is on its way. A worker here may claim right behind it, over the same
+            // connection, and need not wait for the answer to this.
+            self.signals.ready();
+            match begun {
+                Some(ids) => ids,
+                None => pushed.await,
+            }
+        };
         let ids = self.gather.push(parcels.collect(), commit).await?;
         self.signals.ready();
         Ok(ids)

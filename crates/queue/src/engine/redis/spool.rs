@@ -2,7 +2,7 @@
 //! and whoever relays the outbox pushes it, in its order, when the server answers again.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use throng_db::{
 };
 
 use super::{NAME, Redis, failed, line::is_broken};
-use crate::{Error, Message, Result, TaskId};
+use crate::{Error, Message, Result, TaskId, engine::gather::Gather};
 
 /// Where tasks wait, and since when they do.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Spool {
     /// How many tasks may wait.
     most: u64,
     trouble: Mutex<Trouble>,
+    /// What is pushed in a storm shares its commits.
+    gather: Arc<Gather<Arc<Vec<Entry>>, Option<u64>>>,
 }
 
 /// The circuit breaker: a server that does not answer is left alone for a while.
@@ -34,20 +36,35 @@ struct Trouble {
 
 impl Spool {
     pub(super) fn new(db: Db, most: u64) -> Self {
-        Self { db: db.primary(), most, trouble: Mutex::default() }
+        let gather = Gather::new(1, CALLS);
+        Self { db: db.primary(), most, trouble: Mutex::default(), gather }
     }
 
     /// Keeps the tasks; when there would be too many, how many there are.
     async fn keep(&self, messages: &[Message]) -> Result<Option<u64>, DbErr> {
-        let waiting = outbox::count(&self.db, crate::OUTBOX_KIND).await?;
-        if waiting.saturating_add(messages.len() as u64) > self.most {
-            return Ok(Some(waiting));
-        }
+        let call = vec![Arc::new(messages.iter().map(entry).collect())];
+        let refused = self.gather.push(call, |calls| self.write(calls)).await?;
+        Ok(refused.into_iter().flatten().next())
+    }
+
+    /// As [`keep`](Self::keep), for each of several calls.
+    async fn write(&self, calls: Vec<Arc<Vec<Entry>>>) -> Result<Vec<Option<u64>>, DbErr> {
+        let mut waiting = outbox::count(&self.db, crate::OUTBOX_KIND).await?;
+        let mut refused = Vec::with_capacity(calls.len());
         let tx = self.db.begin().await?;
-        for message in messages {
-            outbox::push_in(&tx, entry(message)).await?;
+        for entries in calls {
+            let with_it = waiting.saturating_add(entries.len() as u64);
+            let is_too_much = with_it > self.most;
+            refused.push(is_too_much.then_some(waiting));
+            if is_too_much {
+                continue;
+            }
+            waiting = with_it;
+            for entry in entries.iter() {
+                outbox::push_in(&tx, entry.clone()).await?;
+            }
         }
-        tx.commit().await.map(|()| None)
+        tx.commit().await.map(|()| refused)
     }
 
     fn rests(&self) -> bool {
@@ -135,6 +152,8 @@ fn is_away(error: &RedisError) -> bool {
         || away.map(ErrorKind::Server).contains(&error.kind())
 }
 
+/// Calls that share a commit.
+const CALLS: usize = 256;
 /// How long a push waits for the server.
 const PATIENCE: Duration = Duration::from_millis(150);
 const FIRST_REST: Duration = Duration::from_millis(250);
