@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Error, Filter, Message, Queue, Result, State, TaskId,
+    Error, Filter, Message, Queue, Record, Result, State, TaskId,
     engine::{Claim, Claimed, Ended, Verdict},
 };
 
@@ -17,25 +17,27 @@ pub struct Moved {
     pub waiting: u64,
     /// Tasks that no worker knew.
     pub parked: u64,
+    /// Dead letters, which are so at the target too.
+    pub dead: u64,
 }
 
 impl Moved {
     /// All of them.
     #[must_use]
     pub fn total(self) -> u64 {
-        self.queued + self.waiting + self.parked
+        self.queued + self.waiting + self.parked + self.dead
     }
 }
 
 impl Queue {
-    /// Moves the tasks of `queue` that are ready, held back or parked to `target`, under the same
-    /// ids, higher priorities first and then as they were pushed. `tell` hears how far it is.
+    /// Moves the tasks of `queue` that are ready, held back, parked or dead to `target`, under the
+    /// same ids, higher priorities first and then as they were pushed. `tell` hears how far it is.
     ///
     /// Each task is at the target before it is forgotten here. So a move that is killed loses
     /// nothing: what it held is ready here again after a minute, and the next move pushes it under
     /// the same id, which does nothing where it is known. (A task that is to run at most once and
     /// was held by a move that was killed is a dead letter here.) Workers may go on meanwhile on
-    /// both sides. What runs, dead letters and records of finished tasks stay.
+    /// both sides. What runs and the records of what finished well stay.
     ///
     /// # Errors
     /// [`Error::Move`] when the queue is paused here, or both engines keep their tasks in one place;
@@ -68,9 +70,11 @@ impl Queue {
             moved.queued += self.hand_over(target, tasks).await?;
             tell(moved);
         }
-        for (state, count) in
-            [(State::Waiting, &mut moved.waiting), (State::Parked, &mut moved.parked)]
-        {
+        for (state, count) in [
+            (State::Waiting, &mut moved.waiting),
+            (State::Parked, &mut moved.parked),
+            (State::Dead, &mut moved.dead),
+        ] {
             *count = self.hand_over_resting(target, queue, state).await?;
         }
         tell(moved);
@@ -104,6 +108,7 @@ impl Queue {
         let now_ms = self.clock().now_ms();
         let messages = tasks.iter().map(|task| {
             let mut message = task.message.clone();
+            message.complete();
             // What was told to run now does not wait for its time again.
             if message.due_ms(now_ms).is_some_and(|due_ms| due_ms > now_ms) {
                 message.clear_eta();
@@ -134,18 +139,31 @@ impl Queue {
             Filter { queue: Some(queue.to_owned()), state: Some(state), name: None, limit };
         let mut moved = 0;
         loop {
-            let resting = self.list(&filter).await?;
             // A list has the newest first.
-            let due = resting.into_iter().rev().map(|record| match record.due_ms {
-                Some(due_ms) => record.message.at(due_ms),
-                None => record.message,
-            });
-            let messages: Vec<Message> = due.collect();
-            target.engine().push(&messages).await?;
+            let mut resting = self.list(&filter).await?;
+            resting.reverse();
+            for record in &mut resting {
+                record.message.complete();
+            }
+            match state {
+                State::Dead => {
+                    for letter in &resting {
+                        target.engine().keep_dead(letter).await?;
+                    }
+                }
+                _ => {
+                    let due = |record: &Record| match record.due_ms {
+                        Some(due_ms) => record.message.clone().at(due_ms),
+                        None => record.message.clone(),
+                    };
+                    let messages: Vec<Message> = resting.iter().map(due).collect();
+                    target.engine().push(&messages).await?;
+                }
+            }
             let mut gone = 0;
-            for message in &messages {
+            for record in &resting {
                 // One that has begun meanwhile stays; at the target it runs again.
-                gone += u64::from(self.engine().forget(&message.id()).await?);
+                gone += u64::from(self.engine().forget(&record.id()).await?);
             }
             moved += gone;
             if gone == 0 {

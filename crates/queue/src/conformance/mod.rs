@@ -327,6 +327,22 @@ impl Bench<'_> {
         }
         let id = self.push(self.message(3)).await;
         assert!(!self.engine.forget(&id).await.unwrap(), "what is ready may be with a worker");
+        self.end(&self.claim(1).await, Verdict::Dead("it was wrong".into())).await;
+        let letter = self.engine.find(&id).await.unwrap().unwrap();
+        assert!(self.engine.forget(&id).await.unwrap(), "a dead letter can go");
+        for _ in 0..2 {
+            self.engine.keep_dead(&letter).await.unwrap();
+        }
+        let kept = self.engine.find(&id).await.unwrap().unwrap();
+        assert_eq!(
+            (kept.state, kept.reason),
+            (State::Dead, letter.reason),
+            "and come from elsewhere"
+        );
+        assert_eq!((kept.pushed_ms, kept.finished_ms), (letter.pushed_ms, letter.finished_ms));
+        assert!(self.claim(1).await.is_empty(), "it is dead");
+        assert!(self.engine.retry(&id, None).await.unwrap());
+        assert_eq!(self.claim(1).await[0].message.id(), id, "and lives again when it is told to");
         self.purge().await;
     }
 

@@ -104,8 +104,17 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// prolongs its lease. False when it has finished.
     async fn cancel(&self, id: &TaskId) -> Result<bool>;
 
-    /// Forgets a task that waits or is parked, as if it had never been pushed. False when it is in
-    /// another state.
+    /// Keeps a dead letter that died on another engine, with its reason and its times. Nothing
+    /// happens when its id is known.
+    async fn keep_dead(&self, _letter: &Record) -> Result<()> {
+        Err(Error::Unsupported {
+            engine: self.name(),
+            what: "keep a dead letter of another engine",
+        })
+    }
+
+    /// Forgets a task that waits, is parked or dead, as if it had never been pushed. False when it
+    /// is in another state.
     async fn forget(&self, id: &TaskId) -> Result<bool>;
 
     /// Forgets the tasks of a queue that are in `state`; running ones are never forgotten.

@@ -91,12 +91,35 @@ impl Database {
         Ok(is_cancelled)
     }
 
+    pub(super) async fn insert_dead(&self, letter: &Record) -> Result<(), DbErr> {
+        let message = &letter.message;
+        let mut insert = Query::insert();
+        insert.into_table(s::TASK).columns(DEAD).values_panic([
+            message.id().as_str().into(),
+            message.queue_name().into(),
+            message.name().into(),
+            s::code(State::Dead).into(),
+            rank(message).into(),
+            message.to_json().into(),
+            i32::from(message.is_at_most_once()).into(),
+            i32::try_from(letter.retries).unwrap_or(i32::MAX).into(),
+            i32::try_from(letter.crashes).unwrap_or(i32::MAX).into(),
+            letter.pushed_ms.into(),
+            letter.started_ms.into(),
+            letter.finished_ms.unwrap_or_else(|| self.now_ms()).into(),
+            letter.worker.clone().into(),
+            letter.reason.clone().into(),
+        ]);
+        insert.on_conflict(OnConflict::new().do_nothing_on([s::SEQ]).to_owned());
+        self.db.execute(&insert).await.map(drop)
+    }
+
     pub(super) async fn forget_row(&self, id: &TaskId) -> Result<bool, DbErr> {
         let mut delete = Query::delete();
         delete
             .from_table(s::TASK)
             .and_where(Expr::col(s::ID).eq(id.as_str()))
-            .and_where(Expr::col(s::STATE).is_in([State::Waiting, State::Parked].map(s::code)));
+            .and_where(Expr::col(s::STATE).is_in(RESTING.map(s::code)));
         Ok(self.db.execute(&delete).await?.rows_affected() == 1)
     }
 
@@ -192,4 +215,23 @@ const COLUMNS: [&str; 11] = [
     s::WORKER,
     s::REASON,
     s::RESULT,
+];
+
+/// What is forgotten one by one, as what moves elsewhere is.
+const RESTING: [State; 3] = [State::Waiting, State::Parked, State::Dead];
+const DEAD: [&str; 14] = [
+    s::ID,
+    s::QUEUE,
+    s::NAME,
+    s::STATE,
+    s::RANK,
+    s::MESSAGE,
+    s::AT_MOST_ONCE,
+    s::RETRIES,
+    s::CRASHES,
+    s::PUSHED_MS,
+    s::STARTED_MS,
+    s::FINISHED_MS,
+    s::WORKER,
+    s::REASON,
 ];

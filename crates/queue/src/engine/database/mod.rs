@@ -198,6 +198,10 @@ impl Engine for Database {
         steady(|| self.cancel_row(id)).await.map_err(failed("cancel a task"))
     }
 
+    async fn keep_dead(&self, letter: &Record) -> Result<()> {
+        steady(|| self.insert_dead(letter)).await.map_err(failed("keep a dead letter"))
+    }
+
     async fn forget(&self, id: &TaskId) -> Result<bool> {
         steady(|| self.forget_row(id)).await.map_err(failed("forget a task"))
     }

@@ -352,6 +352,10 @@ impl Engine for Rabbitmq {
         self.carrier.ledger.cancel(id).await
     }
 
+    async fn keep_dead(&self, letter: &Record) -> Result<()> {
+        self.carrier.ledger.keep_dead(letter).await
+    }
+
     async fn forget(&self, id: &TaskId) -> Result<bool> {
         self.carrier.ledger.forget(id).await
     }

@@ -154,6 +154,19 @@ impl Redis {
         Ok(is_retried)
     }
 
+    pub(super) async fn keep_dead_record(&self, letter: &Record) -> Result<(), RedisError> {
+        let message = &letter.message;
+        let flag = |is_so: bool| if is_so { "1" } else { "0" };
+        let mut call = self.call(&self.scripts.bury, 11, 1024);
+        call.arg(message.id().as_str()).arg(message.queue_name()).arg(message.name());
+        call.arg(message.priority_level()).arg(message.to_json());
+        call.arg(flag(message.is_at_most_once())).arg(flag(message.ignores_result()));
+        call.arg(letter.pushed_ms).arg(letter.finished_ms.unwrap_or(letter.pushed_ms));
+        call.arg(letter.reason.as_deref().unwrap_or_default());
+        call.arg(letter.retries).arg(letter.crashes);
+        self.invoke::<i64>(&self.scripts.bury, &call).await.map(drop)
+    }
+
     pub(super) async fn purge_tasks(&self, queue: &str, state: State) -> Result<u64, RedisError> {
         if state == State::Running {
             return Ok(0);

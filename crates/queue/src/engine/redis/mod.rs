@@ -224,6 +224,10 @@ impl Engine for Redis {
         Ok(cancelled)
     }
 
+    async fn keep_dead(&self, letter: &Record) -> Result<()> {
+        self.keep_dead_record(letter).await.map_err(failed("keep a dead letter"))
+    }
+
     async fn forget(&self, id: &TaskId) -> Result<bool> {
         let forgotten: Result<bool, RedisError> =
             self.run(&self.scripts.forget, &[id.as_str()]).await;
