@@ -246,7 +246,7 @@ where
     for attempt in 0..ATTEMPTS {
         match work().await {
             Err(error) if throng_db::kind(&error) == throng_db::Kind::Retry => {
-                let wait = Backoff { base: FIRST_WAIT, ..Backoff::default() };
+                let wait = Backoff { base: FIRST_WAIT, cap: LONGEST_WAIT, ..Backoff::default() };
                 tokio::time::sleep(wait.wait(attempt, backoff::dice())).await;
             }
             done => return done,
@@ -257,6 +257,8 @@ where
 
 const ATTEMPTS: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(5);
+/// All waits together are under 160 ms: whoever pushes to a database that is away hears so in time.
+const LONGEST_WAIT: Duration = Duration::from_millis(40);
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
