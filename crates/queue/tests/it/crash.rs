@@ -20,13 +20,10 @@ use throng_queue::{
 async fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let db = Db::sqlite(path).await.unwrap();
-    let url = std::env::var(CHILD_URL).unwrap_or("database:".into());
-    let queue = Queue::open(&url, db.clone(), Clock::system()).await.unwrap();
-    let concurrency = if url == "database:" { 20 } else { 2000 };
-    let config = WorkerConfig { concurrency, ..WorkerConfig::default() };
+    let queue = Queue::database(db.clone(), Clock::system());
+    let config = WorkerConfig { concurrency: 20, ..WorkerConfig::default() };
     let worker = Worker::new(queue)
         .config(config)
-        .on("nap", Policy::default(), |_: Delivery| tokio::time::sleep(Duration::from_millis(500)))
         .on("note", Policy::default(), move |delivery: Delivery| {
             let db = db.clone();
             async move {
@@ -53,17 +50,15 @@ async fn a_worker_killed_in_the_middle_of_a_thousand_tasks_loses_none() {
         let messages = (0..100).map(|_| Message::new("note", ()).unwrap()).collect();
         ids.extend(queue.push_all(messages).await.unwrap());
     }
-    let mut first = start(&path, None);
-    wait_for(|| async { runs(&db).await.len() > 200 }).await;
+    let mut first = start(&path);
+    wait_for(async || runs(&db).await.len() > 200).await;
     first.kill().unwrap();
     first.wait().unwrap();
     let done = count(&queue, State::Done).await;
     assert!(done < 1000, "the worker was killed too late to show anything");
-    let mut second = start(&path, None);
-    wait_for(|| async {
-        count(&queue, State::Done).await + count(&queue, State::Dead).await >= 1000
-    })
-    .await;
+    let mut second = start(&path);
+    wait_for(async || count(&queue, State::Done).await + count(&queue, State::Dead).await >= 1000)
+        .await;
     second.kill().unwrap();
     second.wait().unwrap();
     // The checker follows every id that a push acknowledged.
@@ -77,57 +72,19 @@ async fn a_worker_killed_in_the_middle_of_a_thousand_tasks_loses_none() {
     assert!(twice < 400, "only what the dead worker held runs twice, not {twice}");
 }
 
-#[cfg(feature = "redis")]
-#[tokio::test]
-async fn two_thousand_tasks_in_flight_on_redis_survive_their_worker() {
-    let Some(url) = crate::redis::url() else { return };
-    let (folder, db, _) = site().await;
-    let path = folder.path().join("site.db");
-    let url = format!("{url}?prefix={}.", TaskId::random());
-    let queue = Queue::open(&url, db, Clock::system()).await.unwrap();
-    let messages = (0..3000).map(|_| Message::new("nap", ()).unwrap()).collect();
-    let ids = queue.push_all(messages).await.unwrap();
-    let mut first = start(&path, Some(&url));
-    wait_for(|| async { total(&queue, State::Running).await == 2000 }).await;
-    first.kill().unwrap();
-    first.wait().unwrap();
-    let held = total(&queue, State::Running).await;
-    assert!(held > 1000, "the worker was killed too late to show anything: {held}");
-    let mut second = start(&path, Some(&url));
-    wait_for(|| async {
-        total(&queue, State::Queued).await + total(&queue, State::Running).await == 0
-    })
-    .await;
-    second.kill().unwrap();
-    second.wait().unwrap();
-    let mut crashed = 0;
-    for id in &ids {
-        let record = queue.find(id).await.unwrap();
-        assert_eq!(record.state, State::Done, "{id}: {:?}", record.reason);
-        crashed += u64::from(record.crashes > 0);
-    }
-    assert_eq!(crashed, held, "what the dead worker held ran again, and nothing else did");
-}
-
-#[cfg(feature = "redis")]
-async fn total(queue: &Queue, state: State) -> u64 {
-    let counts = queue.counts().await.unwrap();
-    counts.iter().filter(|count| count.state == state).map(|count| count.tasks).sum()
-}
-
 #[tokio::test]
 async fn a_task_that_kills_its_worker_three_times_is_a_dead_letter() {
     let (folder, _db, queue) = site().await;
     let path = folder.path().join("site.db");
     let id = queue.push(Message::new("poison", ()).unwrap()).await.unwrap();
     for _ in 0..3 {
-        let mut worker = start(&path, None);
+        let mut worker = start(&path);
         worker.wait().unwrap();
     }
     let good = queue.push(Message::new("note", ()).unwrap()).await.unwrap();
-    let mut worker = start(&path, None);
-    wait_for(|| async { queue.find(&id).await.unwrap().state == State::Dead }).await;
-    wait_for(|| async { queue.find(&good).await.unwrap().state == State::Done }).await;
+    let mut worker = start(&path);
+    wait_for(async || queue.find(&id).await.unwrap().state == State::Dead).await;
+    wait_for(async || queue.find(&good).await.unwrap().state == State::Done).await;
     assert!(worker.try_wait().unwrap().is_none(), "the fourth worker lives");
     worker.kill().unwrap();
     worker.wait().unwrap();
@@ -145,11 +102,10 @@ async fn site() -> (tempfile::TempDir, Db, Queue) {
     (folder, db, queue)
 }
 
-fn start(path: &Path, url: Option<&str>) -> Child {
+fn start(path: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::child", "--exact"]).env(CHILD, path);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.envs(url.map(|url| (CHILD_URL, url)));
     command.spawn().unwrap()
 }
 
@@ -173,7 +129,8 @@ async fn count(queue: &Queue, state: State) -> u64 {
     queue.list(&filter).await.unwrap().len() as u64
 }
 
-async fn wait_for<F: Future<Output = bool>>(holds: impl Fn() -> F) {
+/// Waits until it holds.
+pub(crate) async fn wait_for(holds: impl AsyncFn() -> bool) {
     for _ in 0..2400 {
         if holds().await {
             return;
@@ -184,4 +141,3 @@ async fn wait_for<F: Future<Output = bool>>(holds: impl Fn() -> F) {
 }
 
 const CHILD: &str = "THRONG_QUEUE_TEST_CHILD";
-const CHILD_URL: &str = "THRONG_QUEUE_TEST_CHILD_URL";

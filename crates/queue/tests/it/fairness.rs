@@ -58,6 +58,16 @@ async fn check(queue: Queue) {
     free.stop().await;
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn check_on(variable: &str) {
+    let Some(url) = crate::databases::server(variable) else { return };
+    let own = crate::own::Own::on(&url).await;
+    let db = crate::databases::open(&own.url).await;
+    check(Queue::database(db.clone(), Clock::system())).await;
+    db.close().await;
+    own.forget().await;
+}
+
 async fn wait_for(queue: &Queue, id: &TaskId, state: State) {
     let mut now = State::Queued;
     for _ in 0..2400 {
@@ -76,6 +86,10 @@ async fn long_tasks_starve_no_short_ones_on_any_engine() {
     let db = Db::sqlite(folder.path().join("site.db")).await.unwrap();
     let _ = db.migrate(&[MIGRATIONS]).await.unwrap();
     check(Queue::database(db.clone(), Clock::system())).await;
+    #[cfg(feature = "postgres")]
+    check_on("THRONG_TEST_POSTGRES_URL").await;
+    #[cfg(feature = "mysql")]
+    check_on("THRONG_TEST_MARIADB_URL").await;
     #[cfg(feature = "redis")]
     if let Some(url) = crate::redis::url() {
         let url = format!("{url}?prefix={}.", TaskId::random());

@@ -7,15 +7,21 @@ mod bad_input;
 mod beat;
 #[cfg(feature = "redis")]
 mod celery;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[path = "../../../db/tests/it/servers/mod.rs"]
+#[expect(dead_code, reason = "the database's own tests use the rest")]
+mod clusters;
 #[cfg(feature = "redis")]
 mod control;
 mod counters;
 mod crash;
+mod databases;
 mod engines;
 mod everywhere;
 mod fairness;
 #[cfg(feature = "redis")]
 mod follow;
+mod in_flight;
 #[cfg(feature = "postgres")]
 mod listen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -13,7 +13,7 @@ pub(crate) struct Own {
 
 impl Own {
     pub(crate) async fn on(server_url: &str) -> Self {
-        let server = Db::open(server_url).await.unwrap();
+        let server = crate::databases::reach(server_url).await;
         let name = format!("own_{}", &TaskId::random().as_str()[..8]);
         server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
         let (start, _) = server_url.rsplit_once('/').unwrap();

@@ -70,3 +70,39 @@ async fn what_cannot_be_read_is_parked_with_every_byte_and_stops_nobody() {
     assert_eq!(kept, strange);
     assert!(parked.iter().all(|record| record.message.name() == MALFORMED));
 }
+
+/// Runs a task to its end under `options`, with a worker that goes on.
+async fn finished(options: &str) -> Option<(Queue, Running, TaskId, String)> {
+    let prefix = format!("{}.", TaskId::random());
+    let at = EngineUrl::parse(&format!("{}?prefix={prefix}{options}", url()?)).unwrap();
+    let engine = Redis::open(&at, Clock::system()).await.unwrap();
+    let queue = Queue::with_engine(engine, Clock::system());
+    let worker = Worker::new(queue.clone()).on("good", Policy::default(), |_: Delivery| async {});
+    let running = Running::start(worker);
+    let id = queue.push(Message::new("good", ()).unwrap()).await.unwrap();
+    queue.wait(&id, Duration::from_secs(30)).await.unwrap();
+    Some((queue, running, id, prefix))
+}
+
+#[tokio::test]
+async fn records_of_finished_tasks_stay_an_hour_or_as_long_as_told() {
+    let Some((_, running, id, prefix)) = finished("").await else { return };
+    running.stop().await;
+    let client = ::redis::Client::open(url().unwrap().as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut left = ::redis::cmd("PTTL");
+    left.arg(format!("{prefix}throng:task:{id}"));
+    let left_ms: i64 = left.query_async(&mut connection).await.unwrap();
+    assert!((3_300_000..=3_600_000).contains(&left_ms), "{left_ms}");
+
+    let Some((queue, running, id, _)) = finished("&keep_s=1").await else { return };
+    for _ in 0..600 {
+        if queue.find(&id).await.is_err() && queue.counts().await.unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(queue.find(&id).await.is_err(), "by its id too");
+    assert_eq!(queue.counts().await.unwrap(), []);
+    running.stop().await;
+}

@@ -20,6 +20,8 @@ use tokio::{
 };
 
 use crate::site::Running;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::{clusters, databases, own::Own};
 
 /// What a proxy does with connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +43,15 @@ struct Proxy {
 }
 
 impl Proxy {
+    /// Before the server of `url`, and the URL that leads through it.
+    async fn of(url: &str) -> (Self, String) {
+        let host = url.rsplit_once('@').map_or(url.split_once("://").unwrap().1, |(_, rest)| rest);
+        let host = host.split(['/', ',', '?']).next().unwrap();
+        let proxy = Self::before(host.to_owned()).await;
+        let url = url.replace(host, &format!("127.0.0.1:{}", proxy.port));
+        (proxy, url)
+    }
+
     async fn before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -144,10 +155,7 @@ async fn weather(url: &str, db: &Db, turn: impl AsyncFn(bool)) {
 
 /// A proxied storm before the server of `url`; without `db` it is the site's database itself.
 async fn storm(url: &str, db: Option<&Db>, stormy: Weather) {
-    let host = url.rsplit_once('@').map_or(url.split_once("://").unwrap().1, |(_, rest)| rest);
-    let host = host.split(['/', ',', '?']).next().unwrap();
-    let proxy = Proxy::before(host.to_owned()).await;
-    let url = url.replace(host, &format!("127.0.0.1:{}", proxy.port));
+    let (proxy, url) = Proxy::of(url).await;
     let turn = async |is_stormy: bool| {
         proxy.weather.send_replace(if is_stormy { stormy } else { Weather::Fair });
     };
@@ -162,12 +170,21 @@ async fn storm(url: &str, db: Option<&Db>, stormy: Weather) {
     }
 }
 
-/// As [`storm`], in a database that no other test has: their clocks stand elsewhere.
+/// As [`storm`], in a database that no other test has.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-async fn database_storm(url: &str) {
-    let own = crate::own::Own::on(url).await;
+async fn database_storm(variable: &str) {
+    let Some(url) = databases::server(variable) else { return };
+    let own = Own::on(&url).await;
     storm(&own.url, None, Weather::Cut).await;
     own.forget().await;
+}
+
+/// A server that is killed and started again while its database has the queue.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn killed(url: &str, turn: impl AsyncFn(bool)) {
+    let db = databases::open(url).await;
+    weather("database:", &db, turn).await;
+    db.close().await;
 }
 
 async fn site() -> (tempfile::TempDir, Db) {
@@ -198,24 +215,81 @@ async fn connections_to_rabbitmq_that_are_cut_or_silent_lose_nothing() {
     }
 }
 
+/// A broker that says nothing costs the push that finds it out its 150 ms, not each of them.
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+async fn check_silence(url: &str) {
+    let (_folder, db) = site().await;
+    let (proxy, url) = Proxy::of(url).await;
+    let queue = Queue::open(&url, db, Clock::system()).await.unwrap();
+    let name = format!("silence-{}", TaskId::random());
+    let message = || Message::new("count", ()).unwrap().queue(&name);
+    queue.push(message()).await.unwrap();
+    proxy.weather.send_replace(Weather::Silent);
+    let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+    for at in 0..200 {
+        let pushed = Instant::now();
+        let message = if at % 2 == 0 { message().ignore_result() } else { message() };
+        queue.push(message).await.unwrap();
+        longest = longest.max(pushed.elapsed());
+    }
+    let took = begun.elapsed();
+    println!(
+        "{}: 200 pushes into silence took {took:?}, the longest {longest:?}",
+        queue.engine_name()
+    );
+    assert!(took < Duration::from_secs(15), "if each had waited it were 30 s: {took:?}");
+}
+
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_silent_is_not_waited_for_again_and_again() {
+    #[cfg(feature = "redis")]
+    if let Some(url) = crate::redis::url() {
+        check_silence(&format!("{url}?prefix={}.", TaskId::random())).await;
+    }
+    #[cfg(feature = "rabbitmq")]
+    if let Some(url) = crate::rabbitmq::url() {
+        check_silence(&crate::rabbitmq::first(&url, "spool=100000")).await;
+    }
+}
+
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_goes_away_and_comes_back_loses_nothing() {
-    let Ok(url) = std::env::var("THRONG_TEST_POSTGRES_URL") else {
-        println!("skip: THRONG_TEST_POSTGRES_URL is not set");
-        return;
+    database_storm("THRONG_TEST_POSTGRES_URL").await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_killed_and_restarted_loses_nothing() {
+    let Some(server) = clusters::postgres::Postgres::start(0) else {
+        return clusters::skip("`initdb` is missing");
     };
-    database_storm(&url).await;
+    killed(&server.url(""), async |is_stormy| match is_stormy {
+        true => server.kill(0),
+        false => server.restart(0),
+    })
+    .await;
 }
 
 #[cfg(feature = "mysql")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mariadb_that_goes_away_and_comes_back_loses_nothing() {
-    let Ok(url) = std::env::var("THRONG_TEST_MARIADB_URL") else {
-        println!("skip: THRONG_TEST_MARIADB_URL is not set");
-        return;
+    database_storm("THRONG_TEST_MARIADB_URL").await;
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mariadb_that_is_killed_and_restarted_loses_nothing() {
+    let Some(server) = clusters::mariadb::MariaDb::start(0) else {
+        return clusters::skip("`mariadbd` is missing");
     };
-    database_storm(&url).await;
+    let (url, server) = (server.url(""), Mutex::new(server));
+    killed(&url, async |is_stormy| match is_stormy {
+        true => server.lock().unwrap().kill(0),
+        false => server.lock().unwrap().restart(0),
+    })
+    .await;
 }
 
 /// A Redis of this test alone, which writes down each push before it acknowledges it.

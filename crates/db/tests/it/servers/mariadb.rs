@@ -72,6 +72,13 @@ impl MariaDb {
         let _ = self.servers[at].process.wait();
     }
 
+    /// Starts a server that was killed, with what it had.
+    #[allow(dead_code, reason = "the queue's tests ask for it, the database's do not")]
+    pub(crate) fn restart(&mut self, at: usize) {
+        self.servers[at].process = self.spawn(at, self.servers[at].port);
+        self.wait(at);
+    }
+
     pub(crate) fn pause_replay(&self, at: usize) {
         self.sql(at, "STOP SLAVE SQL_THREAD");
     }
@@ -96,6 +103,13 @@ impl MariaDb {
         // Two that run at once would take each other's temporary tables.
         output(install.env("TMPDIR", self.folder.path()));
         let port = free_port();
+        let process = self.spawn(at, port);
+        self.servers.push(Server { port, process });
+        self.wait(at);
+    }
+
+    fn spawn(&self, at: usize, port: u16) -> Child {
+        let data = self.folder.path().join(format!("s{at}"));
         let mut server = Command::new(find("mariadbd", &["/usr/sbin"]).unwrap());
         server.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
         server.arg(format!("--socket={}", self.socket(at).display()));
@@ -111,8 +125,10 @@ impl MariaDb {
             server.arg("--user=root");
         }
         let quiet = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = quiet.spawn().unwrap();
-        self.servers.push(Server { port, process });
+        quiet.spawn().unwrap()
+    }
+
+    fn wait(&self, at: usize) {
         let socket = self.socket(at);
         wait_until("a server answers", || {
             let mut ping = Command::new("mariadb-admin");
