@@ -186,7 +186,7 @@ async fn no_more_tasks_run_at_once_than_allowed_and_heartbeats_keep_long_ones() 
     site.until(&ids[3], |record| record.state == State::Running).await;
     // Many leases long: heartbeats must hold them, and nothing more may be leased ahead.
     for _ in 0..60 {
-        site.hand.advance(Duration::from_secs(1));
+        site.pass(Duration::from_secs(1)).await;
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
     let counts = site.queue.counts().await.unwrap();
@@ -248,7 +248,7 @@ async fn a_running_task_can_be_cancelled() {
     site.until(&id, |record| record.state == State::Running).await;
     site.queue.cancel(&id).await.unwrap();
     for _ in 0..10 {
-        site.hand.advance(Duration::from_secs(1));
+        site.pass(Duration::from_secs(1)).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let report = running.stop().await;
