@@ -28,7 +28,7 @@
 //! never gets a stored page, and no answer to them is ever stored. What untrusted peers claim in
 //! Forwarded and X-Forwarded-* reaches no back end. Everything that a stranger can make grow is
 //! bounded in [`Config`], or refused. **Not promised:** that a page stays stored for as long as it is
-//! fresh; interim answers (103) do not pass; HTTPS is spoken to visitors, not to back ends.
+//! fresh; HTTPS is spoken to visitors, not to back ends.
 //!
 //! # The page cache alone
 //!
@@ -80,6 +80,7 @@ mod client;
 mod config;
 mod disk;
 mod error;
+mod interim;
 mod limit;
 mod log;
 mod peer;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -118,11 +118,16 @@ impl Talk {
             builder.max_headers(config.max_fields);
         }
         let (talk, own_turn) = (Arc::clone(&self), turn.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let (talk, turn) = (Arc::clone(&talk), own_turn.clone());
             async move {
                 let under_way = turn.begin();
+                // HTTP/1.0 knows nothing before the answer.
+                if request.version() == Version::HTTP_11 {
+                    request.extensions_mut().insert(turn.interims().open());
+                }
                 let mut response = talk.answer(request).await;
+                turn.interims().close();
                 let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 if is_upgrade {
                     turn.set_free();

@@ -20,7 +20,7 @@ use super::{
     message::{Sending, Stopped},
     socket::Socket,
 };
-use crate::{Body, body::BoxError};
+use crate::{Body, body::BoxError, interim::Teller};
 
 /// A connection between two exchanges, or in the middle of one.
 #[derive(Debug)]
@@ -40,6 +40,16 @@ pub(super) struct Trouble {
     pub(super) is_untouched: bool,
 }
 
+/// What is to be known of a request while its answer is read.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    /// Whether the answer has no body: it is to a HEAD.
+    pub(super) is_bare: bool,
+    pub(super) teller: Option<&'a Teller>,
+    /// Interim answers that have come.
+    pub(super) interims: u32,
+}
+
 impl Connection {
     pub(super) fn new(socket: Socket) -> Self {
         Self { socket, input: BytesMut::new(), is_flowing: false }
@@ -57,7 +67,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         sending: &mut Sending,
-        (is_bare, interims): (bool, &mut u32),
+        wanted: &mut Wanted<'_>,
     ) -> Poll<Result<Head, Trouble>> {
         let broken = |is_untouched| Trouble { cause: Cause::Broken, is_untouched };
         let mut is_stopped = false;
@@ -71,11 +81,14 @@ impl Connection {
         }
         loop {
             if !self.input.is_empty() {
-                match Head::read(&self.input, is_bare) {
+                match Head::read(&self.input, wanted.is_bare) {
                     Ok(Some(head)) if is_interim(head.status) => {
+                        if let Some(teller) = wanted.teller {
+                            teller.tell(&self.input);
+                        }
                         self.input.advance(head.length);
-                        *interims += 1;
-                        if *interims > MOST_INTERIMS {
+                        wanted.interims += 1;
+                        if wanted.interims > MOST_INTERIMS {
                             return Poll::Ready(Err(broken(false)));
                         }
                         continue;
@@ -92,7 +105,7 @@ impl Connection {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Pending if !is_stopped => return Poll::Pending,
                 _ => {
-                    let is_untouched = self.input.is_empty() && *interims == 0;
+                    let is_untouched = self.input.is_empty() && wanted.interims == 0;
                     return Poll::Ready(Err(broken(is_untouched)));
                 }
             }

@@ -11,7 +11,7 @@ use http_body::Body as HttpBody;
 use tokio::io::AsyncWrite;
 
 use super::{Cause, socket::Socket};
-use crate::{Body, limit::Cut};
+use crate::{Body, interim::Teller, limit::Cut};
 
 /// A request for a back end. It can be sent until something of it has left that cannot be had again.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub(crate) struct Message {
     body: Option<Body>,
     /// Once it was to be written to a connection.
     sending: Option<Sending>,
+    teller: Option<Teller>,
     /// Whether sending it twice does no harm, and it can be: it has no body.
     pub(crate) may_repeat: bool,
 }
@@ -78,14 +79,24 @@ impl Message {
             [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE]
                 .contains(&method);
         let may_repeat = is_idempotent && body.is_end_stream();
+        let teller = extensions.get().cloned();
         let head = Head::Parts { uri, headers, extensions };
-        Self { head, method, body: Some(body), sending: None, may_repeat }
+        Self { head, method, body: Some(body), sending: None, teller, may_repeat }
     }
 
     /// A GET or HEAD without a body, with its head as it is to be written.
     pub(crate) fn written(method: Method, head: Bytes) -> Self {
         let head = Head::Written(head);
-        Self { head, method, body: None, sending: None, may_repeat: true }
+        Self { head, method, body: None, sending: None, teller: None, may_repeat: true }
+    }
+
+    /// Interim answers to it are told to `teller`.
+    pub(crate) fn telling(self, teller: Teller) -> Self {
+        Self { teller: Some(teller), ..self }
+    }
+
+    pub(super) fn teller(&self) -> Option<Teller> {
+        self.teller.clone()
     }
 
     /// Whether its answer has no body.

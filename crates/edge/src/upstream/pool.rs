@@ -14,11 +14,12 @@ use tokio::net::TcpStream;
 
 use super::{
     Cause, Failure, Lease,
-    connection::{Connection, Incoming, Trouble},
+    connection::{Connection, Incoming, Trouble, Wanted},
     head::Head,
     message::{Message, Sending},
     socket::Socket,
 };
+use crate::interim::Teller;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -40,7 +41,8 @@ impl Pool {
         lease: Lease,
         (clock, connect): (&Clock, Duration),
     ) -> Result<Incoming, Failure> {
-        let is_bare = message.is_bare();
+        let teller = message.teller();
+        let wanted = (message.is_bare(), teller.as_ref());
         let Some(mut sending) = message.sending() else {
             return Err(Failure { cause: Cause::Broken, is_unsent: false });
         };
@@ -48,7 +50,7 @@ impl Pool {
         // has worked on it. One that cannot be repeated goes where that cannot be.
         let longest = if message.may_repeat { LONGEST_REST } else { SAFE_REST };
         if let Some(mut connection) = self.take(clock.elapsed(), longest) {
-            match exchange(&mut connection, &mut sending, is_bare).await {
+            match exchange(&mut connection, &mut sending, wanted).await {
                 Ok(head) => return Ok(Incoming::new(connection, head, (sending, lease))),
                 Err(trouble) => {
                     let may_go_on = message.may_repeat || !sending.has_begun();
@@ -63,7 +65,7 @@ impl Pool {
             message.keep(sending);
             return Err(Failure { cause: Cause::Connect, is_unsent: true });
         };
-        match exchange(&mut connection, &mut sending, is_bare).await {
+        match exchange(&mut connection, &mut sending, wanted).await {
             Ok(head) => Ok(Incoming::new(connection, head, (sending, lease))),
             Err(trouble) => Err(failed(message, sending, trouble.cause)),
         }
@@ -80,7 +82,7 @@ impl Pool {
         );
         let mut message = Message::written(Method::GET, Bytes::from(head));
         let Some(mut sending) = message.sending() else { return false };
-        let answer = exchange(&mut connection, &mut sending, false).await;
+        let answer = exchange(&mut connection, &mut sending, (false, None)).await;
         answer.is_ok_and(|head| head.status.as_u16() < 500)
     }
 
@@ -136,10 +138,10 @@ impl Pool {
 async fn exchange(
     connection: &mut Connection,
     sending: &mut Sending,
-    is_bare: bool,
+    (is_bare, teller): (bool, Option<&Teller>),
 ) -> Result<Head, Trouble> {
-    let mut interims = 0;
-    poll_fn(|cx| connection.poll_exchange(cx, sending, (is_bare, &mut interims))).await
+    let mut wanted = Wanted { is_bare, teller, interims: 0 };
+    poll_fn(|cx| connection.poll_exchange(cx, sending, &mut wanted)).await
 }
 
 /// What was not sent can be tried elsewhere.

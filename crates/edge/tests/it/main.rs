@@ -19,6 +19,7 @@ mod peers;
 mod port;
 mod proxy;
 mod quick;
+mod relay;
 mod seen;
 mod site;
 mod smuggle;

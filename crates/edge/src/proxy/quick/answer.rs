@@ -101,7 +101,8 @@ impl Memory {
         edge.write_id(&mut id);
         let when = inner.clock.now_ms();
         let asked = self.introduction.ask((target, fields), passed, (id, when));
-        Some(Errand::new(edge, asked, (&self.client_text, now), (pass, turn.begin())))
+        let held = (pass, turn.begin());
+        Some(Errand::new(edge, asked, (&self.client_text, now), held, turn.interims()))
     }
 
     fn answer(

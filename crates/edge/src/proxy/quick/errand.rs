@@ -20,6 +20,7 @@ use crate::{
     body::BoxError,
     cache::{Group, Outcome},
     client,
+    interim::Interims,
     log::{self, Line},
     proxy::{head, pages, send::Refusal},
     upstream::{Answer, Cause, Framing, Incoming, Message, Server},
@@ -38,6 +39,7 @@ pub(super) struct Errand {
     group: Arc<Group>,
     /// Until the answer is over.
     held: Option<(client::Pass, UnderWay)>,
+    interims: Interims,
 }
 
 /// What was asked, for the log and for the answer.
@@ -75,11 +77,12 @@ impl Errand {
         asked: Asked,
         (client, started): (&Arc<str>, Duration),
         held: (client::Pass, UnderWay),
+        interims: &Interims,
     ) -> Self {
         let target = asked.text(&asked.target);
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         let group = edge.cache().group(path);
-        let message = Message::written(Method::GET, asked.head.clone());
+        let message = Message::written(Method::GET, asked.head.clone()).telling(interims.open());
         let key = match edge.inner.config.balance {
             Balance::Consistent => [&asked.text(&asked.host).to_ascii_lowercase(), target].concat(),
             _ => String::new(),
@@ -96,6 +99,7 @@ impl Errand {
             server: None,
             group,
             held: Some(held),
+            interims: interims.clone(),
         }
     }
 
@@ -109,7 +113,15 @@ impl Errand {
     ) -> Poll<Result<bool, BoxError>> {
         match &mut self.state {
             State::Asking(forwarded) => {
-                let forwarded = ready!(forwarded.as_mut().poll(cx));
+                let forwarded = forwarded.as_mut().poll(cx);
+                self.interims.take(&mut output.head, cx.waker());
+                let Poll::Ready(forwarded) = forwarded else {
+                    return match output.head.is_empty() {
+                        true => Poll::Pending,
+                        false => Poll::Ready(Ok(true)),
+                    };
+                };
+                self.interims.close();
                 self.answered(forwarded, (&mut output.head, is_last));
                 // What has come with the head leaves with it.
                 match self.poll_body(output, cx) {

@@ -186,6 +186,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
         Poll::Ready(Ok(!self.is_last))
     }
 
+    /// Writes what a back end says before the answer that hyper waits for.
+    fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.turn.interims().take(&mut self.output.head, cx.waker());
+        self.output.poll(&mut self.stream, cx)
+    }
+
     /// Reads more into the input; 0 is the end, or that nothing came for too long.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(self.input.room());
@@ -280,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Quick<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interims(cx))?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -288,6 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Quick<S> {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interims(cx))?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -297,6 +305,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Quick<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.errand.is_none() {
+            ready!(this.poll_interims(cx))?;
+        }
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         // hyper asks for this when it has written all that it had. Once the answer's body has ended,
         // that was the answer, and what comes next is the head of another request.

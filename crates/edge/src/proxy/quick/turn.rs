@@ -10,7 +10,7 @@ use std::{
 
 use throng_core::Clock;
 
-use crate::body::Ending;
+use crate::{body::Ending, interim::Interims};
 
 /// Whose turn it is on a connection. Clones are of the same connection.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ struct State {
     ended_at_us: AtomicU64,
     is_stopped: AtomicBool,
     is_free: AtomicBool,
+    interims: Interims,
 }
 
 /// One request, from when the service got it until its answer is over.
@@ -40,6 +41,7 @@ impl Turn {
             ended_at_us: AtomicU64::new(0),
             is_stopped: AtomicBool::new(false),
             is_free: AtomicBool::new(false),
+            interims: Interims::default(),
         }))
     }
 
@@ -47,6 +49,11 @@ impl Turn {
     pub(in crate::proxy) fn begin(&self) -> UnderWay {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(self.clone())
+    }
+
+    /// What visitors are told before the answer.
+    pub(in crate::proxy) fn interims(&self) -> &Interims {
+        &self.0.interims
     }
 
     /// From now on hyper answers all, because its answers say that they are the last.
