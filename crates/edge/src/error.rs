@@ -19,6 +19,14 @@ pub enum Error {
         /// What would be right.
         reason: &'static str,
     },
+    /// An upstream cannot be believed the way it is meant to.
+    #[error("cannot speak HTTPS with upstream `{url}`: {reason}")]
+    Trust {
+        /// As it was given.
+        url: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// There is nothing to stand in front of.
     #[error("an edge needs at least one upstream")]
     NoUpstream,
@@ -69,6 +77,7 @@ impl Error {
         match self {
             Self::Accept(_) | Self::Disk { .. } => Kind::Retry,
             Self::Upstream { .. }
+            | Self::Trust { .. }
             | Self::NoUpstream
             | Self::SameUpstream { .. }
             | Self::Certificate { .. }

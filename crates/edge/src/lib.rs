@@ -28,7 +28,7 @@
 //! never gets a stored page, and no answer to them is ever stored. What untrusted peers claim in
 //! Forwarded and X-Forwarded-* reaches no back end. Everything that a stranger can make grow is
 //! bounded in [`Config`], or refused. **Not promised:** that a page stays stored for as long as it is
-//! fresh; HTTPS is spoken to visitors, not to back ends.
+//! fresh; back ends are spoken to over HTTP/1.1, also where it is over TLS.
 //!
 //! # The page cache alone
 //!
@@ -104,4 +104,4 @@ pub use peer::{Client, Network, NetworkError};
 pub use proxy::{Edge, Listener, ServerStatus};
 pub use throng_core::Kind;
 pub use tls::{CertificateStatus, Certificates, PemFiles};
-pub use upstream::Upstream;
+pub use upstream::{Trust, Upstream};

@@ -187,7 +187,7 @@ pub(crate) fn look(files: &PemFiles) -> Result<CertificateStatus> {
 /// What HTTP/2 is called while a visitor and the edge agree on a protocol.
 pub(crate) const ALPN_H2: &[u8] = b"h2";
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

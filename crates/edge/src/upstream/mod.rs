@@ -8,6 +8,7 @@ mod message;
 mod pool;
 mod service;
 mod socket;
+mod trust;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -20,7 +21,8 @@ use throng_core::Clock;
 use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
-use self::{connection::Connection, counts::Counts, pool::Pool, service::Local};
+pub use self::trust::Trust;
+use self::{connection::Connection, counts::Counts, pool::Pool, service::Local, trust::Secure};
 pub(crate) use self::{
     connection::{Incoming, Upgraded},
     head::{Framing, MOST_FIELDS, parse as parse_head},
@@ -46,19 +48,36 @@ enum Kind {
 }
 
 impl Upstream {
-    /// A server that speaks HTTP/1.1 without TLS, such as `http://127.0.0.1:8000`.
+    /// A server that speaks HTTP/1.1, such as `http://127.0.0.1:8000`. Over TLS, `https://…`, it is
+    /// believed as [`Trust::default`] says.
     pub fn http(url: &str) -> Result<Self, Error> {
+        Self::trusted(url, &Trust::default())
+    }
+
+    /// The same, believed as `trust` says where its URL is `https://…`. It reads the disk.
+    pub fn trusted(url: &str, trust: &Trust) -> Result<Self, Error> {
         let wrong = |reason| Error::Upstream { url: url.to_owned(), reason };
         let uri: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("only `http://host:port` can be reached"));
+        let (is_secure, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => {
+                return Err(wrong(
+                    "only `http://host:port` and `https://host:port` can be reached",
+                ));
+            }
+        };
+        if !is_secure && *trust != Trust::default() {
+            return Err(wrong("only `https://` has certificates to be believed by"));
         }
         let Some(authority) = uri.authority() else { return Err(wrong("it names no host")) };
         if authority.as_str().contains('@') || uri.path() != "/" || uri.query().is_some() {
             return Err(wrong("it may have a host and a port, nothing more"));
         }
-        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-        Ok(Self { name: address.clone(), kind: Kind::Http(Pool::new(address)) })
+        let secure = is_secure.then(|| Secure::new(authority.host(), trust)).transpose();
+        let secure = secure.map_err(|reason| Error::Trust { url: url.to_owned(), reason })?;
+        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port));
+        Ok(Self { name: address.clone(), kind: Kind::Http(Pool::new(address, secure)) })
     }
 
     /// What the edge calls it: host and port, or the name of the service.
@@ -238,9 +257,15 @@ impl Server {
         }
     }
 
-    /// Whether it is what `upstream` means: the same address. Services are never the same.
+    /// Whether it is what `upstream` means: the same address, believed alike. Services are never the
+    /// same.
     pub(crate) fn is_for(&self, upstream: &Upstream) -> bool {
-        self.is_checked() && matches!(upstream.kind, Kind::Http(_)) && self.name == upstream.name
+        match (&self.kind, &upstream.kind) {
+            (Kind::Http(own), Kind::Http(other)) => {
+                self.name == upstream.name && own.trust() == other.trust()
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn is_checked(&self) -> bool {

@@ -18,19 +18,29 @@ use super::{
     head::Head,
     message::{Message, Sending},
     socket::Socket,
+    trust::{Secure, Trust},
 };
 use crate::interim::Teller;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     address: String,
+    /// How it is spoken to over TLS, where it is.
+    secure: Option<Secure>,
+    /// What was wrong with the last handshake.
+    wrong: Mutex<Option<String>>,
     /// Those that have rested longest come first.
     idle: Mutex<VecDeque<(Connection, Duration)>>,
 }
 
 impl Pool {
-    pub(super) fn new(address: String) -> Self {
-        Self { address, idle: Mutex::default() }
+    pub(super) fn new(address: String, secure: Option<Secure>) -> Self {
+        Self { address, secure, wrong: Mutex::default(), idle: Mutex::default() }
+    }
+
+    /// How it is believed over TLS, where it is spoken.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.secure.as_ref().map(|secure| &secure.trust)
     }
 
     /// Sends over a connection that is at rest, or over a new one. The server may have closed the
@@ -127,7 +137,22 @@ impl Pool {
     async fn connect(&self) -> Option<Connection> {
         let stream = TcpStream::connect(&self.address).await.ok()?;
         let _ = stream.set_nodelay(true); // only slower without it
-        Some(Connection::new(Socket::Plain(stream)))
+        let Some(secure) = &self.secure else {
+            return Some(Connection::new(Socket::Plain(stream)));
+        };
+        let agreed = secure.agree(stream).await;
+        let error = agreed.as_ref().err().map(ToString::to_string);
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if *wrong != error {
+            // Told once, not with each attempt.
+            if let Some(error) = &error {
+                let name = &self.address;
+                tracing::warn!(server.name = %name, "cannot agree on TLS with back end {name}: {error}");
+            }
+            *wrong = error;
+        }
+        drop(wrong);
+        Some(Connection::new(Socket::Tls(Box::new(agreed.ok()?))))
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Connection, Duration)>> {

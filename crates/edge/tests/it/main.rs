@@ -7,6 +7,7 @@ mod answers;
 mod attack;
 #[cfg(feature = "acme")]
 mod authority;
+mod behind;
 mod cache;
 mod chaos;
 mod disk;

@@ -391,7 +391,7 @@ async fn http_2_in_the_clear_is_served_as_well() {
 fn a_wrong_upstream_or_setting_is_refused_with_what_would_be_right() {
     for (url, reason) in [
         ("localhost:8000", "only `http://host:port`"),
-        ("https://a", "only `http://host:port`"),
+        ("ftp://a", "only `http://host:port`"),
         ("http://a/path", "nothing more"),
         ("http://u:p@a", "nothing more"),
         ("http://", "it is no URL"),

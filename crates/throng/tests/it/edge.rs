@@ -118,7 +118,9 @@ fn an_edge_follows_its_file_and_keeps_the_old_one_when_the_new_one_is_wrong() {
         lines.find(|line| line.contains(words)).expect("the edge logs until it ends");
     };
     write(&two, "wait = 5");
-    hear("edge.toml:7: unknown field `wait`, expected one of `url`, `weight`, `drain`");
+    hear(
+        "edge.toml:7: unknown field `wait`, expected one of `url`, `ca`, `server_name`, `verify`, `weight`, `drain`",
+    );
     assert!(get(&address, "/").ends_with("one"));
     write(&two, "");
     hear("read again, 1 back ends");
@@ -143,6 +145,11 @@ fn a_file_is_checked_without_starting_anything() {
     let (code, said) = check("[[upstream]]\nurl = \"http://127.0.0.1:1\"\nweigth = 3\n");
     assert_eq!(code, Some(2));
     assert!(said.contains("edge.toml:3: unknown field `weigth`, expected one of"), "{said}");
+    let (code, said) = check("[[upstream]]\nurl = \"https://127.0.0.1:1\"\nca = \"none.pem\"\n");
+    assert_eq!(code, Some(2));
+    let wrong =
+        "edge.toml:2: cannot speak HTTPS with upstream `https://127.0.0.1:1`: cannot read `";
+    assert!(said.contains(wrong) && said.contains("none.pem`: No such file"), "{said}");
     let (code, said) =
         check("[limits]\nmax_connections = 0\n[[upstream]]\nurl = \"http://127.0.0.1:1\"");
     assert_eq!(code, Some(2));

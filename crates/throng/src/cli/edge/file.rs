@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 use throng_core::Secret;
-use throng_edge::{Certificates, PemFiles, Upstream, cache};
+use throng_edge::{Certificates, PemFiles, Trust, Upstream, cache};
 use toml::Spanned;
 
 /// What a file says. Two that are equal ask for the same edge.
@@ -101,11 +101,20 @@ enum Balance {
 #[serde(deny_unknown_fields)]
 pub(super) struct BackEnd {
     url: Spanned<String>,
+    /// Who issued its certificate, beside this file.
+    ca: Option<PathBuf>,
+    server_name: Option<String>,
+    #[serde(default = "yes")]
+    verify: bool,
     /// In percent of the usual share.
     #[serde(default = "usual")]
     pub(super) weight: u32,
     #[serde(default)]
     pub(super) drain: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn usual() -> u32 {
@@ -227,16 +236,15 @@ impl Page {
                 "there is no back end; add `[[upstream]]` and `url = \"http://host:port\"`".into(),
             ));
         }
-        for (place, back_end) in page.upstream.iter().enumerate() {
+        let mut names = Vec::new();
+        for back_end in &page.upstream {
             let span = back_end.url.span();
-            let upstream = back_end.upstream().map_err(|error| say(&span, &error))?;
-            let is_same = |other: &BackEnd| {
-                other.upstream().is_ok_and(|other| other.name() == upstream.name())
-            };
-            if page.upstream[..place].iter().any(is_same) {
-                let twice = throng_edge::Error::SameUpstream { name: upstream.name().to_owned() };
-                return Err(say(&span, &twice));
+            let upstream = back_end.upstream(path).map_err(|error| say(&span, &error))?;
+            let name = upstream.name().to_owned();
+            if names.contains(&name) {
+                return Err(say(&span, &throng_edge::Error::SameUpstream { name }));
             }
+            names.push(name);
         }
         for network in &page.trust {
             let parsed = network.get_ref().parse::<throng_edge::Network>();
@@ -273,9 +281,9 @@ impl Page {
         Ok(page)
     }
 
-    /// The back ends, in the order of the file.
-    pub(super) fn upstreams(&self) -> Result<Vec<Upstream>, throng_edge::Error> {
-        self.upstream.iter().map(BackEnd::upstream).collect()
+    /// The back ends of the file at `path`, in its order.
+    pub(super) fn upstreams(&self, path: &Path) -> Result<Vec<Upstream>, throng_edge::Error> {
+        self.upstream.iter().map(|back_end| back_end.upstream(path)).collect()
     }
 
     /// The certificates that the file at `path` names.
@@ -337,8 +345,11 @@ impl Page {
 }
 
 impl BackEnd {
-    pub(super) fn upstream(&self) -> Result<Upstream, throng_edge::Error> {
-        Upstream::http(self.url.get_ref())
+    /// As the file at `path` means it.
+    pub(super) fn upstream(&self, path: &Path) -> Result<Upstream, throng_edge::Error> {
+        let ca = self.ca.as_ref().map(|ca| path.parent().unwrap_or(Path::new("")).join(ca));
+        let trust = Trust { ca, name: self.server_name.clone(), is_blind: !self.verify };
+        Upstream::trusted(self.url.get_ref(), &trust)
     }
 }
 

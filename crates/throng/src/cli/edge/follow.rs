@@ -25,10 +25,10 @@ pub(super) struct Follow {
 }
 
 /// Gives the back ends of `edge` the weights that `page` says, and the edge its mode.
-pub(super) fn set(edge: &Edge, page: &Page) {
+pub(super) fn set(edge: &Edge, page: &Page, path: &Path) {
     edge.set_read_only(page.read_only);
     for back_end in &page.upstream {
-        if let Ok(upstream) = back_end.upstream() {
+        if let Ok(upstream) = back_end.upstream(path) {
             edge.set_weight(upstream.name(), back_end.weight);
             edge.drain(upstream.name(), back_end.drain);
         }
@@ -92,7 +92,8 @@ impl Follow {
 
     fn change(&mut self, edge: &Edge, path: &Path, page: Page) {
         let file = path.display();
-        if let Err(error) = page.upstreams().and_then(|upstreams| edge.set_upstreams(upstreams)) {
+        if let Err(error) = page.upstreams(path).and_then(|upstreams| edge.set_upstreams(upstreams))
+        {
             tracing::error!("{file}: {error}; the old one stays in force");
             return;
         }
@@ -101,7 +102,7 @@ impl Follow {
         {
             tracing::error!("{error}; the old certificates stay in force");
         }
-        set(edge, &page);
+        set(edge, &page, path);
         tracing::info!("{file}: read again, {} back ends", page.upstream.len());
         if page.fixed() != self.page.fixed() {
             tracing::warn!(

@@ -15,7 +15,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use throng_core::{Clock, Secret};
-use throng_edge::{AccessLog, Certificates, Edge, Network, PemFiles, Upstream};
+use throng_edge::{AccessLog, Certificates, Edge, Network, PemFiles, Trust, Upstream};
 
 use self::{
     doors::Doors,
@@ -61,7 +61,22 @@ pub(super) fn spec(name: &str) -> Command {
             many("upstream", "URL")
                 .required_unless_present("file")
                 .conflicts_with("file")
-                .help("A back end; give it once for each"),
+                .help("A back end, http:// or https://; give it once for each"),
+        )
+        .arg(
+            one("upstream-ca", "FILE")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with("file")
+                .help("Who issued the back ends' certificates, in PEM [default: whom the system knows]"),
+        )
+        .arg(
+            one("upstream-name", "NAME")
+                .conflicts_with("file")
+                .help("The name in the back ends' certificates [default: the host of each URL]"),
+        )
+        .arg(
+            super::spec::flag("upstream-unverified", "Take any certificate from back ends")
+                .conflicts_with("file"),
         )
         .arg(
             one("file", "FILE")
@@ -135,6 +150,8 @@ pub(super) fn spec(name: &str) -> Command {
              http://10.0.0.2:8000 --check /health\n  \
              {name} edge --listen 0.0.0.0:80 --redirect-https --certificate fullchain.pem --key \
              privkey.pem --upstream http://127.0.0.1:8000\n  \
+             {name} edge --upstream https://10.0.0.1:8443 --upstream-ca internal-ca.pem --upstream-name \
+             app.internal\n  \
              {name} edge --file edge.toml\n  \
              {name} edge check edge.toml\n  \
              {name} edge reload --pid-file /run/edge.pid\n\n\
@@ -157,10 +174,10 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
     let read = path.map(Page::load).transpose().map_err(wrong)?;
     let (page, text) = read.unwrap_or_default();
     let upstreams = match path {
-        Some(_) => page.upstreams(),
+        Some(path) => page.upstreams(path),
         None => {
             let urls = matches.get_many::<String>("upstream").unwrap_or_default();
-            urls.map(|url| Upstream::http(url)).collect()
+            urls.map(|url| upstream(url, matches)).collect()
         }
     };
     let settings = settings(&page, matches);
@@ -172,7 +189,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
         edge = edge.with_access_log(log);
         writer = Some(lines);
     }
-    follow::set(&edge, &page);
+    follow::set(&edge, &page, path.unwrap_or(Path::new("")));
     let files = match path {
         Some(path) => page.certificates(path),
         None => pairs(matches)?,
@@ -222,6 +239,16 @@ fn ordered(
     Ok((Some(order), Some(certificates)))
 }
 
+/// A back end that the command line names.
+fn upstream(url: &str, matches: &ArgMatches) -> throng_edge::Result<Upstream> {
+    let trust = Trust {
+        ca: matches.get_one::<PathBuf>("upstream-ca").cloned(),
+        name: matches.get_one::<String>("upstream-name").cloned(),
+        is_blind: matches.get_flag("upstream-unverified"),
+    };
+    Upstream::trusted(url, &trust)
+}
+
 /// The certificates that the command line names.
 fn pairs(matches: &ArgMatches) -> Result<Vec<PemFiles>, Failure> {
     let paths = |name: &str| -> Vec<PathBuf> {
@@ -256,7 +283,7 @@ fn reload(matches: &ArgMatches) -> Result<ExitCode, Failure> {
 fn check(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let Some(path) = matches.get_one::<PathBuf>("FILE") else { return Ok(super::wrong()) };
     let (page, _) = Page::load(path).map_err(wrong)?;
-    let upstreams = page.upstreams().map_err(wrong)?;
+    let upstreams = page.upstreams(path).map_err(wrong)?;
     let mut settings = throng_edge::Config::default();
     page.apply(&mut settings);
     let edge = Edge::new(settings, upstreams, &Clock::system()).map_err(wrong)?;
