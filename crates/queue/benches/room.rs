@@ -214,6 +214,8 @@ impl Bench {
     /// many on their way at once.
     #[cfg(feature = "rabbitmq")]
     async fn publish_alone(&self, url: &str, tasks: usize) -> anyhow::Result<()> {
+        // To lapin a path of `/` is a virtual host without a name.
+        let url = url.trim_end_matches('/');
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
