@@ -83,8 +83,9 @@ pub(super) async fn order(guest: Guest, Path(number): Path<String>) -> Result<Re
     let cx = guest.cx.clone();
     let permit = cx.provided::<Streams>()?.enter()?;
     let news = cx.bus.subscribe(&live::order_group(order.id)).await?;
-    // Read again after subscribing, or the news could come between the two.
-    let (order, _) = orders::own(&guest, &number).await?;
+    // Read again after subscribing, or the news could come between the two; and where it is as soon
+    // as it is written, for no replica is told to wait for what a worker has done.
+    let (order, _) = orders::own_in(&cx.db.primary(), &guest, &number).await?;
     let first = Vec::from_iter(order.mailed_at_ms.map(|_| ready()));
     let watch = Watch { news, first: first.into(), _permit: permit };
     Ok(answer(stream::unfold(watch, Watch::next)))

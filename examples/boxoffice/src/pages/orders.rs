@@ -6,6 +6,7 @@ use maud::Markup;
 use serde::Deserialize;
 use throng::{
     Error, Result,
+    db::Db,
     web::{IntoResponse, Path, Query, Response, header},
 };
 
@@ -73,7 +74,12 @@ pub(super) async fn mine(guest: Guest, Query(asked): Query<Asked>) -> Result<Mar
 
 /// The guest's own order. To others it is not there, so that numbers cannot be tried out.
 pub(super) async fn own(guest: &Guest, number: &str) -> Result<(Order, Event)> {
-    let (user_id, db) = (guest.member()?.id, &guest.cx.db);
+    own_in(&guest.cx.db, guest, number).await
+}
+
+/// The same, as this handle of the database shows it.
+pub(super) async fn own_in(db: &Db, guest: &Guest, number: &str) -> Result<(Order, Event)> {
+    let user_id = guest.member()?.id;
     let order = orders::find_by_number(db, number).await?;
     let order = order.filter(|order| order.user_id == user_id);
     let order = order.ok_or_else(|| Error::not_found("there is no such order of yours"))?;

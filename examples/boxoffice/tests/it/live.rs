@@ -1,6 +1,9 @@
 //! An open page is kept fresh.
 
-use throng::web::{Body, Request, StatusCode};
+use throng::{
+    testing::Browser,
+    web::{Body, Request, StatusCode},
+};
 
 use crate::{
     house::House,
@@ -13,11 +16,8 @@ async fn an_open_page_hears_of_seats_and_comments() {
     let event = house.sale(5, "").await;
     sign_up(&house.site, "ada").await;
     let show = format!("/events/{}", event.id);
-    let request = || Request::builder().uri(format!("{show}/live?after=1")).body(Body::empty());
-    let response = house.site.open(request().unwrap()).await;
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(response.headers()["content-type"], "text/event-stream");
-    let mut stream = Stream { body: response.into_body(), text: String::new() };
+    let live = format!("{show}/live?after=1");
+    let mut stream = Stream::open(&house.site, &live).await;
     stream.wait_for("5 seats of 5 left").await;
     house.site.post(&format!("{show}/hold"), &[("quantity", "2")]).await;
     stream.wait_for("3 seats of 5 left").await;
@@ -25,8 +25,7 @@ async fn an_open_page_hears_of_seats_and_comments() {
     stream.wait_for("&lt;hello&gt;").await;
     drop(stream);
 
-    let mut late =
-        Stream { body: house.site.open(request().unwrap()).await.into_body(), text: String::new() };
+    let mut late = Stream::open(&house.site, &live).await;
     late.wait_for("&lt;hello&gt;").await;
     house.site.stop();
     late.until_end().await;
@@ -34,13 +33,21 @@ async fn an_open_page_hears_of_seats_and_comments() {
 }
 
 /// A stream of server-sent events, as far as it was read.
-struct Stream {
+pub(crate) struct Stream {
     body: Body,
     text: String,
 }
 
 impl Stream {
-    async fn wait_for(&mut self, words: &str) {
+    pub(crate) async fn open(browser: &Browser, path: &str) -> Self {
+        let request = Request::builder().uri(path).body(Body::empty());
+        let response = browser.open(request.unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body(), text: String::new() }
+    }
+
+    pub(crate) async fn wait_for(&mut self, words: &str) {
         while !self.text.contains(words) {
             assert!(self.read().await, "the stream ended without {words}: {}", self.text);
         }

@@ -19,6 +19,7 @@ use crate::{
     browser::{Stage, buy, press, wait},
     clusters::{self, postgres::Postgres},
     house::{House, boxoffice},
+    live::Stream,
     visit::sign_up,
 };
 
@@ -187,6 +188,31 @@ async fn who_has_just_signed_up_is_known_to_another_process_though_no_replica_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_ticket_that_was_ready_before_its_page_listened_is_told_though_no_replica_shows_it() {
+    let Some(cluster) = Postgres::start(2) else { return clusters::skip("`initdb` is missing") };
+    let house = on_servers(&cluster.url("?max_lag=600s")).await;
+    let event = house.sale(10, "").await;
+    let browser = house.site.browser();
+    sign_up(&browser, "ada").await;
+    let hold = format!("/events/{}/hold", event.id);
+    let held = browser.post(&hold, &[("quantity", "1")]).await;
+    let form = [("attendee", "Ada"), ("email", "ada@example.com")];
+    let paid = browser.post(held.header("location"), &form).await;
+    let order = paid.header("location").to_owned();
+    assert!(order.starts_with("/orders/BX-"), "{paid:?}");
+    let count = "SELECT count(*) FROM orders";
+    let is_there = async || (1..=2).all(|at| cluster.sql_in_site(at, count).trim() == "1");
+    until("both replicas have the order", is_there).await;
+    cluster.pause_replay(1);
+    cluster.pause_replay(2);
+    house.site.run_until_idle().await;
+    Stream::open(&browser, &format!("{order}/live")).await.wait_for("event: ready").await;
+    cluster.resume_replay(1);
+    cluster.resume_replay(2);
+    house.site.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_browser_shows_its_own_comments_and_tickets_while_replicas_fail_under_load() {
     let Some(cluster) = Postgres::start(2) else { return clusters::skip("`initdb` is missing") };
     if Command::new("wrk").arg("-v").stdout(Stdio::null()).status().await.is_err() {
@@ -200,6 +226,7 @@ async fn a_browser_shows_its_own_comments_and_tickets_while_replicas_fail_under_
     load.args(["-t1", "-c8", "-d600s"]).arg(&list).stdout(Stdio::null()).kill_on_drop(true);
     let _load = load.spawn().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
+    let _stops = Stops(stop.clone());
     let storm = tokio::task::spawn_blocking({
         let (cluster, stop) = (cluster.clone(), stop.clone());
         move || {
@@ -317,6 +344,15 @@ async fn on_servers(url: &str) -> House {
     let site =
         Boot::default().set("database.url", url).system_clock().boot(boxoffice::empty()).await;
     House { cx: site.ctx(), site }
+}
+
+/// Ends the storm when the visit fails, too: the runtime waits for it.
+struct Stops(Arc<AtomicBool>);
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether each replica knows of the event.
