@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use throng_core::{Clock, EngineUrl};
 use throng_db::{Db, Tx};
 
@@ -117,16 +117,15 @@ impl Queue {
     }
 
     /// Pushes tasks whose results, in their order, are the first argument of `body`, which runs when
-    /// all are done. The answer is its id.
+    /// all are done; at once when there are none. Of a part with a chain the last result counts. The
+    /// answer is the id of the body.
     ///
     /// # Errors
-    /// As [`push`](Self::push); [`Error::Unsupported`] on an engine that cannot join parts, and
-    /// [`Error::Arguments`] when there are none.
+    /// As [`push`](Self::push); [`Error::Unsupported`] on an engine that cannot join parts.
     pub async fn push_chord(&self, parts: Vec<Message>, mut body: Message) -> Result<TaskId> {
         self.admit(&mut body)?;
         if parts.is_empty() {
-            let reason = "a chord has at least one part".to_owned();
-            return Err(Error::Arguments { name: body.name().to_owned(), reason });
+            return self.push(body.after(json!([]))?).await;
         }
         let group = TaskId::random();
         self.engine.open_chord(group.as_str(), parts.len()).await?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use throng_core::Hand;
 
 use crate::{
-    Filter, Message, State, TaskId,
+    Filter, Message, Record, State, TaskId,
     engine::{Batch, Claim, Claimed, Ended, Engine, Fire, Verdict},
 };
 
@@ -36,9 +36,11 @@ pub async fn exercise(engine: impl Engine, hand: &Hand, now_ms: impl Fn() -> i64
     bench.pauses().await;
     bench.hands_on(&now_ms).await;
     bench.leaving(&now_ms).await;
+    bench.chords(&now_ms).await;
     bench.schedules(now_ms()).await;
 }
 
+mod chords;
 mod rates;
 
 struct Bench<'a> {
@@ -230,20 +232,10 @@ impl Bench<'_> {
             self.tend().await;
             assert_eq!(self.state(&once).await, State::Dead, "at most once is not run again");
         }
-        // A bounded number is told at a time, among them such as were forgotten meanwhile.
-        let is_unfollowed = async || {
-            for _ in 0..100 {
-                let tasks = self.engine.unfollowed().await.unwrap();
-                if let Some(record) = tasks.into_iter().find(|record| record.id() == once) {
-                    return Some(record);
-                }
-            }
-            None
-        };
-        let record = is_unfollowed().await.expect("somebody must follow it up");
+        let record = self.unfollowed(&once).await.expect("somebody must follow it up");
         assert!(self.engine.tend(3).await.unwrap().has_unfollowed);
         self.engine.followed(&[record]).await.unwrap();
-        assert!(is_unfollowed().await.is_none(), "once");
+        assert!(self.unfollowed(&once).await.is_none(), "once");
         let claimed = self.claim(10).await;
         assert_eq!(claimed.len(), 1, "suspects are handed out one at a time");
         let poison = claimed[0].message.id();
@@ -401,6 +393,17 @@ impl Bench<'_> {
 
     async fn state(&self, id: &TaskId) -> State {
         self.engine.find(id).await.unwrap().unwrap().state
+    }
+
+    async fn unfollowed(&self, id: &TaskId) -> Option<Record> {
+        // A bounded number is told at a time, among them such as were forgotten meanwhile.
+        for _ in 0..100 {
+            let tasks = self.engine.unfollowed().await.unwrap();
+            if let Some(record) = tasks.into_iter().find(|record| record.id() == *id) {
+                return Some(record);
+            }
+        }
+        None
     }
 
     /// Leaves nothing of ours behind.

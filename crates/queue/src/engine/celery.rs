@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Verdict;
+use super::{Verdict, chord::failure};
 use crate::{TaskId, time};
 
 /// The result that a verdict is; none for what is no end.
@@ -33,8 +33,4 @@ pub(super) fn reason(result: &Value) -> String {
     let message = result["exc_message"].as_array();
     let message = message.map(|all| all.iter().map(plain).collect::<Vec<_>>().join(", "));
     format!("{}: {}", plain(&result["exc_type"]), message.unwrap_or_default())
-}
-
-pub(super) fn failure(kind: &str, reason: &str) -> Value {
-    json!({"exc_type": kind, "exc_message": [reason], "exc_module": "builtins"})
 }

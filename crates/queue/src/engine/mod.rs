@@ -7,6 +7,7 @@ use serde_json::Value;
 use throng_db::Tx;
 use tokio::sync::watch;
 
+pub use self::chord::Part;
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 pub use crate::{
     celery::{ReplyTo, Request, Wire},
@@ -15,6 +16,7 @@ pub use crate::{
 
 #[cfg(any(feature = "redis", feature = "rabbitmq"))]
 pub(crate) mod celery;
+pub(crate) mod chord;
 pub mod database;
 mod gather;
 #[cfg(feature = "rabbitmq")]
@@ -77,7 +79,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     async fn tend(&self, max_crashes: u32) -> Result<Tended>;
 
     /// Some of the tasks that ended without a worker which could push what follows them: dead with
-    /// their workers; where parts of chords are joined, also expired and cancelled. They are told
+    /// their workers, and parts of chords that expired or were cancelled. They are told
     /// again until [`followed`](Self::followed) says that it is done.
     async fn unfollowed(&self) -> Result<Vec<Record>>;
 
@@ -157,19 +159,6 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Pushes the message and moves the schedule from `last_ms` to `at_ms`, both or neither. False
     /// when another has moved it.
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool>;
-}
-
-/// A part of a chord that has ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// The chord's group.
-    pub group: &'a str,
-    /// The task.
-    pub id: &'a TaskId,
-    /// Its place among the parts, if the producer said.
-    pub index: Option<u64>,
-    /// What it returned, or why it failed.
-    pub outcome: Result<&'a Value, &'a str>,
 }
 
 /// What a worker asks for.

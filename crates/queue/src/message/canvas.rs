@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Body, Message, body};
+use super::{Body, Message, body, chord};
 use crate::{Error, Result, TaskId};
 
 /// Tasks to be pushed now, and the chord that they are the parts of, if they are.
@@ -55,24 +55,6 @@ impl Message {
     #[must_use]
     pub fn immutable(self) -> Self {
         self.header(IMMUTABLE, true)
-    }
-
-    /// Makes it a part of a group, and with `chord` of one whose body runs when all parts are done.
-    pub(crate) fn in_group(
-        mut self,
-        group: &str,
-        index: usize,
-        chord: Option<&Self>,
-    ) -> Result<Self> {
-        self = self.header("group", group).header("group_index", index);
-        if let Some(chord) = chord {
-            let chord = chord.signature()?;
-            self.change_embed(|embed| {
-                embed["chord"] = chord;
-                Ok(())
-            })?;
-        }
-        Ok(self)
     }
 
     /// What follows the task; none for most.
@@ -136,6 +118,9 @@ impl Message {
                 if !chain.is_empty() {
                     body["options"]["chain"] = json!(chain);
                 }
+                if parts.is_empty() {
+                    return self.follow_with(&body, Some(&json!([])), &[], nth);
+                }
                 let next = self.parts(&parts, result, &group, Some(&body), nth)?;
                 Ok(Next { chord: Some((group.to_string(), next.messages.len())), ..next })
             }
@@ -156,16 +141,27 @@ impl Message {
     ) -> Result<Next> {
         let mut messages = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
-            if !matches!(part["subtask_type"].as_str(), None | Some("task")) {
-                let reason = "what follows the task is a group of what is no plain task";
+            // Of a chain the last is the part.
+            let mut chain = match part["subtask_type"].as_str() {
+                None | Some("task") => vec![part.clone()],
+                Some("chain") => part["kwargs"]["tasks"].as_array().cloned().unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            let is_plain = |part: &Value| {
+                let options = &part["options"];
+                matches!(part["subtask_type"].as_str(), None | Some("task"))
+                    && part.is_object()
+                    && (options.is_null() || options.is_object())
+            };
+            let (true, Some(last)) = (chain.iter().all(is_plain), chain.last_mut()) else {
+                let reason = "what follows the task is a group of what is no task and no chain";
                 return Err(Error::Malformed(reason.into()));
-            }
-            let mut part = part.clone();
-            if let Some(body) = body {
-                part["options"]["chord"] = body.clone();
-            }
-            let message = self.follow_with_one(&part, result, &[], &format!("{nth}.{index}"))?;
-            messages.push(message.header("group", group.as_str()).header("group_index", index));
+            };
+            chord::join(&mut last["options"], group.as_str(), index, body);
+            let first = chain.remove(0);
+            chain.reverse();
+            let nth = format!("{nth}.{index}");
+            messages.push(self.follow_with_one(&first, result, &chain, &nth)?);
         }
         Ok(Next { messages, chord: None })
     }
@@ -247,7 +243,11 @@ impl Message {
         })
     }
 
-    fn signature(&self) -> Result<Value> {
+    pub(super) fn is_immutable(&self) -> bool {
+        self.header_value(IMMUTABLE) == Some(&json!(true))
+    }
+
+    pub(super) fn signature(&self) -> Result<Value> {
         let Body { args, kwargs, embed } = self.read_body()?;
         let mut options = Map::new();
         options.insert("task_id".into(), json!(self.id()));
@@ -271,7 +271,7 @@ impl Message {
             "kwargs": kwargs,
             "options": options,
             "subtask_type": null,
-            "immutable": self.header_value(IMMUTABLE) == Some(&json!(true)),
+            "immutable": self.is_immutable(),
         }))
     }
 
@@ -295,7 +295,10 @@ impl Message {
         Ok(taken)
     }
 
-    fn change_embed(&mut self, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
+    pub(super) fn change_embed(
+        &mut self,
+        change: impl FnOnce(&mut Value) -> Result<()>,
+    ) -> Result<()> {
         let mut body = self.read_body()?;
         if !body.embed.is_object() {
             body.embed = body::no_embed();
@@ -371,5 +374,37 @@ mod tests {
         assert_eq!(embed["chord"]["options"]["chain"], json!(after));
         assert_eq!(next.messages[1].header_value("group_index"), Some(&json!(1)));
         assert_eq!(next.messages[1].read_body().unwrap().args, [json!(0), json!(2)]);
+    }
+
+    #[test]
+    fn of_a_chain_in_a_chord_the_last_is_the_part() {
+        let one = |name: &str| json!({"task": name, "args": [], "options": {}});
+        let chain = json!({"subtask_type": "chain", "options": {}, "kwargs": {
+            "tasks": [one("first"), one("last")],
+        }});
+        let chord = json!({"subtask_type": "chord", "options": {}, "kwargs": {
+            "header": [one("p"), chain], "body": one("body"),
+        }});
+        let next = task("a", json!([])).follow_with(&chord, None, &[], "0").unwrap();
+        let [_, first] = next.messages.as_slice() else { panic!("there are two parts") };
+        let embed = first.embed().unwrap();
+        assert!(first.awaited(&embed).is_none());
+        assert!(first.is_awaited(), "nobody else can say that it failed");
+        let last = embed["chain"].as_array().unwrap().clone().pop().unwrap();
+        let last = first.follow_with(&last, Some(&json!(7)), &[], "next").unwrap();
+        let last = &last.messages[0];
+        let awaited = last.awaited(&last.embed().unwrap()).unwrap();
+        assert_eq!((Some(awaited.group), awaited.index), (next.chord.map(|(id, _)| id), Some(1)));
+    }
+
+    #[test]
+    fn the_body_of_an_empty_chord_is_all_that_runs() {
+        let chord = json!({"subtask_type": "chord", "options": {}, "kwargs": {
+            "header": [], "body": {"task": "body", "args": [], "options": {}},
+        }});
+        let next = task("a", json!([])).follow_with(&chord, None, &[], "0").unwrap();
+        assert!(next.chord.is_none());
+        assert_eq!(next.messages.len(), 1);
+        assert_eq!(next.messages[0].read_body().unwrap().args, [json!([])]);
     }
 }

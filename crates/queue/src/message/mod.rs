@@ -10,9 +10,11 @@ use crate::{Error, Result, Task, TaskId, time};
 mod arguments;
 mod body;
 mod canvas;
+mod chord;
 mod wire;
 
 pub use body::Body;
+pub(crate) use chord::Awaited;
 
 /// One task as it travels: headers, a body and properties, as Celery's protocol 2 lays them out.
 ///

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     Error, Kind, Message, Queue, Result, State,
     engine::{Part, Verdict},
+    message::Awaited,
 };
 
 /// Pushes what follows `message`, whose embed this is, after this end of it. Doing it again pushes
@@ -26,14 +27,17 @@ pub(super) async fn push(
             if let Some(next) = chain.pop() {
                 send(queue, message, &next, Some(result), &chain, "next").await?;
             }
-            join(queue, message, &embed["chord"], Ok(result)).await
+            match message.awaited(embed) {
+                Some(awaited) => join(queue, message, &awaited, Ok(result)).await,
+                None => Ok(()),
+            }
         }
         Verdict::Dead(reason) => {
             let id = json!(message.id());
             for (nth, errback) in list("errbacks").iter().enumerate() {
                 send(queue, message, errback, Some(&id), &[], &format!("failed{nth}")).await?;
             }
-            join(queue, message, &embed["chord"], Err(reason)).await
+            fail_chords(queue, message, embed, reason).await
         }
         _ => Ok(()),
     }
@@ -49,9 +53,7 @@ pub(super) async fn make_up(queue: &Queue) -> Result<()> {
         let reason = record.reason.clone().unwrap_or_default();
         let pushed = match record.state {
             State::Dead => push(queue, message, &embed, &Verdict::Dead(reason)).await,
-            State::Expired | State::Cancelled => {
-                join(queue, message, &embed["chord"], Err(&reason)).await
-            }
+            State::Expired | State::Cancelled => fail_chords(queue, message, &embed, &reason).await,
             // Somebody tries it again.
             _ => Ok(()),
         };
@@ -82,38 +84,59 @@ async fn send(
     queue.push_all(next.messages).await.map(drop)
 }
 
+async fn fail_chords(queue: &Queue, message: &Message, embed: &Value, reason: &str) -> Result<()> {
+    for awaited in message.awaited_in_vain(embed) {
+        join(queue, message, &awaited, Err(reason)).await?;
+    }
+    Ok(())
+}
+
 async fn join(
     queue: &Queue,
     message: &Message,
-    body: &Value,
+    awaited: &Awaited,
     outcome: Result<&Value, &str>,
 ) -> Result<()> {
-    let group = message.header_value("group").and_then(Value::as_str);
-    let (Some(group), true) = (group, body.is_object()) else { return Ok(()) };
-    let id = message.id();
-    let index = message.header_value("group_index").and_then(Value::as_u64);
-    let part = Part { group, id: &id, index, outcome };
+    let Awaited { group, id, index, body } = awaited;
+    let part = Part { group, id, index: *index, outcome };
     let Some(parts) = queue.engine().join(&part).await? else { return Ok(()) };
-    // Each is `[1, id, state, result]`.
-    if let Some(failed) = parts.iter().find(|part| part[2] != "SUCCESS") {
-        let reason = format!("its part {} failed: {}", failed[1], failed[3]["exc_message"][0]);
-        let body_id = body["options"]["task_id"].as_str().unwrap_or_default().into();
-        let errbacks = &body["options"]["link_error"];
-        for (nth, errback) in errbacks.as_array().into_iter().flatten().enumerate() {
-            let told = json!(body_id);
-            send(queue, message, errback, Some(&told), &[], &format!("chord{nth}")).await?;
-        }
-        return queue.engine().close_chord(&part, Some((&body_id, &reason))).await;
-    }
-    let results: Vec<Value> = parts.into_iter().map(|mut part| part[3].take()).collect();
     // Under one id, whichever part pushes it.
     let mut body = body.clone();
     if body["options"]["task_id"].is_null() {
         body["options"]["task_id"] = json!(format!("{group}.body"));
     }
+    // Each is `[1, id, state, result]`.
+    let reason = if let Some(failed) = parts.iter().find(|part| part[2] != "SUCCESS") {
+        format!("its part {} failed: {}", failed[1], failed[3]["exc_message"][0])
+    } else {
+        let results = parts.into_iter().map(|mut part| part[3].take()).collect();
+        match send_body(queue, message, &body, results).await {
+            Ok(()) => return queue.engine().close_chord(&part, None).await,
+            Err(error) if error.kind() == Kind::Retry => return Err(error),
+            Err(error) => {
+                let reason = format!("it cannot be pushed: {error}");
+                tracing::error!(error = ?error, "the body of chord {group} does not run: {reason}");
+                reason
+            }
+        }
+    };
+    let body_id = body["options"]["task_id"].as_str().unwrap_or_default().into();
+    let errbacks = &body["options"]["link_error"];
+    for (nth, errback) in errbacks.as_array().into_iter().flatten().enumerate() {
+        let told = json!(body_id);
+        send(queue, message, errback, Some(&told), &[], &format!("chord{nth}")).await?;
+    }
+    queue.engine().close_chord(&part, Some((&body_id, &reason))).await
+}
+
+async fn send_body(
+    queue: &Queue,
+    message: &Message,
+    body: &Value,
+    results: Vec<Value>,
+) -> Result<()> {
     if body["subtask_type"].as_str().is_some_and(|kind| kind == "chord") {
         return Err(Error::Malformed("the body of a chord is a chord".into()));
     }
-    send(queue, message, &body, Some(&json!(results)), &[], "body").await?;
-    queue.engine().close_chord(&part, None).await
+    send(queue, message, body, Some(&json!(results)), &[], "body").await
 }

@@ -12,11 +12,6 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    #[cfg(feature = "redis")]
-    pub(crate) fn of(queue: Queue, folder: tempfile::TempDir) -> Self {
-        Self { queue, name: TaskId::random().to_string(), _folder: folder }
-    }
-
     pub(crate) fn worker(&self) -> Worker {
         let queues = vec![self.name.clone()];
         let config = WorkerConfig { queues, ..WorkerConfig::default() };

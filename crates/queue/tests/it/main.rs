@@ -19,7 +19,6 @@ mod databases;
 mod engines;
 mod everywhere;
 mod fairness;
-#[cfg(feature = "redis")]
 mod follow;
 mod in_flight;
 #[cfg(feature = "postgres")]

@@ -86,7 +86,12 @@ impl Database {
         update
             .and_where(Expr::col(s::ID).eq(id.as_str()))
             .and_where(Expr::col(s::STATE).is_in(open.into_iter().flat_map(codes)));
-        let is_cancelled = self.db.execute(&update).await?.rows_affected() == 1;
+        let tx = self.begin().await?;
+        let is_cancelled = tx.execute(&update).await?.rows_affected() == 1;
+        if is_cancelled {
+            self.leave_parts(&tx, Expr::col(s::ID).eq(id.as_str())).await?;
+        }
+        tx.commit().await?;
         self.signals.finished();
         Ok(is_cancelled)
     }

@@ -16,13 +16,15 @@ use throng_db::{Db, Tx};
 use tokio::sync::watch;
 
 use super::{
-    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Signals, Tended, Turn, gather::Gather,
+    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Part, Signals, Tended, Turn, gather::Gather,
 };
 use crate::{Backoff, Count, Error, Filter, Message, Record, Result, State, TaskId, backoff};
 
 #[cfg(feature = "rabbitmq")]
 pub(in crate::engine) mod afloat;
+mod chord;
 mod claim;
+mod follow;
 mod inspect;
 #[cfg(feature = "postgres")]
 mod listen;
@@ -224,6 +226,25 @@ impl Engine for Database {
 
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {
         self.read_schedule(schedule, now_ms).await.map_err(failed("read a schedule"))
+    }
+
+    async fn open_chord(&self, group: &str, parts: usize) -> Result<()> {
+        steady(|| self.open_group(group, parts)).await.map_err(failed("open a chord"))
+    }
+
+    async fn join(&self, part: &Part<'_>) -> Result<Option<Vec<serde_json::Value>>> {
+        match steady(|| self.join_part(part)).await.map_err(failed("join the parts of a chord"))? {
+            chord::Joined::All(parts) => Ok(Some(parts)),
+            chord::Joined::No => Ok(None),
+            chord::Joined::Unknown => {
+                let what = "join a part of a chord that it does not know";
+                Err(Error::Unsupported { engine: NAME, what })
+            }
+        }
+    }
+
+    async fn close_chord(&self, part: &Part<'_>, _failed: Option<(&TaskId, &str)>) -> Result<()> {
+        steady(|| self.close_group(part)).await.map_err(failed("close a chord"))
     }
 
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {

@@ -1,4 +1,5 @@
-//! The tables: tasks, paused queues, schedules, the lease of the scheduler, and limits of rates.
+//! The tables: tasks, paused queues, schedules, the lease of the scheduler, limits of rates, and
+//! chords with those of their parts that have ended.
 
 use sea_orm::{
     DbBackend,
@@ -14,6 +15,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration::new("queue_0002_ran", ran),
     Migration::new("queue_0003_rate", rate),
     Migration::new("queue_0004_notify", notify),
+    Migration::new("queue_0005_chord", chord),
 ];
 
 pub(super) const TASK: &str = "throng_task";
@@ -59,6 +61,16 @@ pub(super) const FORGET_MS: &str = "forget_ms";
 pub(super) const RATE: &str = "throng_queue_rate";
 pub(super) const NEXT_US: &str = "next_us";
 pub(super) const LINE_US: &str = "line_us";
+
+/// Chords by their groups.
+pub(super) const CHORD: &str = "throng_queue_chord";
+/// How many parts it has, and how many of them have ended.
+pub(super) const PARTS: &str = "parts";
+pub(super) const ENDED: &str = "ended";
+/// Parts of chords that have ended.
+pub(super) const PART: &str = "throng_queue_part";
+pub(super) const CHORD_ID: &str = "chord";
+pub(super) const PLACE: &str = "place";
 
 /// A queued task that two workers did not survive: handed out one at a time.
 pub(super) const SUSPECT: i32 = 8;
@@ -116,6 +128,43 @@ fn rate(schema: &mut Schema) {
     );
     schema
         .index(Index::create().name("throng_queue_rate_forget").table(RATE).col(FORGET_MS).take());
+}
+
+fn chord(schema: &mut Schema) {
+    let is_mysql = schema.backend() == DbBackend::MySql;
+    let table = |name: &'static str| {
+        let mut table = Table::create();
+        if is_mysql {
+            table.character_set("utf8mb4").collate("utf8mb4_bin");
+        }
+        table.table(name).take()
+    };
+    let text = |name: &'static str| ColumnDef::new(name).string_len(191).take();
+    let number = |name: &'static str| ColumnDef::new(name).big_integer().not_null().take();
+    let mut result = ColumnDef::new(RESULT);
+    // MySQL's TEXT ends at 64 kB.
+    let result = if is_mysql { result.custom("longtext") } else { result.text() };
+    schema.table(
+        table(CHORD)
+            .col(text(ID).not_null().primary_key())
+            .col(number(PARTS))
+            .col(number(ENDED))
+            .col(text(HOLDER))
+            .col(number(UNTIL_MS))
+            .col(number(FORGET_MS))
+            .take(),
+    );
+    let forget = Index::create().name("throng_queue_chord_forget").table(CHORD).take();
+    schema.index(forget.clone().col(FORGET_MS).take());
+    schema.table(
+        table(PART)
+            .col(text(CHORD_ID).not_null())
+            .col(text(ID).not_null())
+            .col(number(PLACE))
+            .col(result.not_null().take())
+            .primary_key(Index::create().col(CHORD_ID).col(ID))
+            .take(),
+    );
 }
 
 /// PostgreSQL tells whoever listens about every push, in the transaction of the push: also of those

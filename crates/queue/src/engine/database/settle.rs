@@ -21,6 +21,7 @@ impl Database {
             let held = held(&tx, ended.iter().map(|ended| &ended.lease)).await?;
             let mut alike: HashMap<&'static str, Vec<i64>> = HashMap::new();
             let mut moved: Vec<i64> = Vec::new();
+            let mut untold: Vec<i64> = Vec::new();
             for Ended { lease, verdict } in ended.iter().filter(|end| held.contains(&end.lease)) {
                 match verdict {
                     Verdict::Done(serde_json::Value::Null) => {
@@ -32,6 +33,9 @@ impl Database {
                         let mut update = self.update_for(verdict);
                         update.and_where(Expr::col(s::SEQ).eq(lease.row));
                         tx.execute(&update).await?;
+                        if matches!(verdict, Verdict::Expire | Verdict::Cancel) {
+                            untold.push(lease.row);
+                        }
                     }
                 }
             }
@@ -49,6 +53,9 @@ impl Database {
                 let mut delete = Query::delete();
                 delete.from_table(s::TASK).and_where(Expr::col(s::SEQ).is_in(moved));
                 tx.execute(&delete).await?;
+            }
+            if !untold.is_empty() {
+                self.leave_parts(&tx, Expr::col(s::SEQ).is_in(untold)).await?;
             }
             tx.commit().await?;
             recorded.extend(ended.iter().map(|ended| held.contains(&ended.lease)));

@@ -5,8 +5,8 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, Query, UpdateStatement, Value},
 };
 
-use super::{Database, lock, schema as s};
-use crate::{Record, State, engine::Tended};
+use super::{Database, follow::UNFOLLOWED_MS, lock, schema as s};
+use crate::{State, engine::Tended};
 
 impl Database {
     pub(super) async fn tend_rows(&self, max_crashes: u32) -> Result<Tended, DbErr> {
@@ -56,7 +56,10 @@ impl Database {
                     .and_where(Expr::col(s::TURN_MS).lt(now_ms))
                     .and_where(Expr::col(s::EXPIRES_MS).is_not_null())
                     .and_where(Expr::col(s::SEQ).is_in(late.iter().copied()));
-                tended.expired += self.db.execute(&expire).await?.rows_affected();
+                let tx = self.begin().await?;
+                tended.expired += tx.execute(&expire).await?.rows_affected();
+                self.leave_parts(&tx, Expr::col(s::SEQ).is_in(late)).await?;
+                tx.commit().await?;
             }
         }
         // What is afloat and does not expire was taken by a worker that tells us nothing.
@@ -76,8 +79,8 @@ impl Database {
         #[cfg(feature = "rabbitmq")]
         self.forget_ran().await?;
         self.forget_rates().await?;
-        tended.has_unfollowed =
-            !self.turned(&self.db, s::code(State::Dead), now_ms).await?.is_empty();
+        self.forget_chords().await?;
+        tended.has_unfollowed = self.has_unfollowed().await?;
         if tended.requeued > 0 {
             self.signals.ready();
         }
@@ -85,30 +88,6 @@ impl Database {
             self.signals.finished();
         }
         Ok(tended)
-    }
-
-    /// Dead letters that no worker has followed up.
-    pub(super) async fn unfollowed_rows(&self) -> Result<Vec<Record>, DbErr> {
-        let mut select = super::inspect::records();
-        select
-            .and_where(Expr::col(s::STATE).eq(s::code(State::Dead)))
-            .and_where(Expr::col(s::TURN_MS).eq(UNFOLLOWED_MS))
-            .limit(FOLLOWED);
-        self.db.query_all(&select).await?.iter().map(super::inspect::read).collect()
-    }
-
-    pub(super) async fn followed_rows(&self, tasks: &[Record]) -> Result<(), DbErr> {
-        if tasks.is_empty() {
-            return Ok(());
-        }
-        let ids = tasks.iter().map(|record| record.id().to_string());
-        let mut update = Query::update();
-        update
-            .table(s::TASK)
-            .value(s::TURN_MS, Value::BigInt(None))
-            .and_where(Expr::col(s::ID).is_in(ids))
-            .and_where(Expr::col(s::STATE).eq(s::code(State::Dead)));
-        self.db.execute(&update).await.map(drop)
     }
 
     pub(super) async fn unpark_rows(&self, names: &[String]) -> Result<u64, DbErr> {
@@ -143,6 +122,7 @@ impl Database {
             .from(s::TASK)
             .and_where(Expr::col(s::STATE).eq(state))
             .and_where(Expr::col(s::TURN_MS).lt(now_ms))
+            .and_where(Expr::col(s::TURN_MS).gt(UNFOLLOWED_MS))
             .order_by(s::TURN_MS, sea_orm::Order::Asc)
             .limit(TENDED);
         lock(connection, &mut select, true);
@@ -162,9 +142,5 @@ pub(super) fn requeue(state: i32) -> UpdateStatement {
     update
 }
 
-/// Dead letters have no turn, but for those that died with their workers: what follows them must be
-/// pushed first.
-const UNFOLLOWED_MS: i64 = 0;
-const FOLLOWED: u64 = 200;
 /// Rows of each kind that one call tends; the next call takes more.
 const TENDED: u64 = 2000;

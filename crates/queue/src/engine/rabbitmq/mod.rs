@@ -42,7 +42,7 @@ use self::{
     taps::Store,
 };
 use super::{
-    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Tended, Turn, database::Database,
+    Batch, Claim, Ended, Engine, Fire, Lease, Limit, Part, Tended, Turn, database::Database,
     gather::Gather,
 };
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
@@ -401,6 +401,18 @@ impl Engine for Rabbitmq {
         self.carrier.ledger.last_fire(schedule, now_ms).await
     }
 
+    async fn open_chord(&self, group: &str, parts: usize) -> Result<()> {
+        self.carrier.ledger.open_chord(group, parts).await
+    }
+
+    async fn join(&self, part: &Part<'_>) -> Result<Option<Vec<serde_json::Value>>> {
+        self.carrier.ledger.join(part).await
+    }
+
+    async fn close_chord(&self, part: &Part<'_>, failed: Option<(&TaskId, &str)>) -> Result<()> {
+        self.carrier.ledger.close_chord(part, failed).await
+    }
+
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
         let has_fired = self.carrier.ledger.fire(fire).await?;
         self.last.forget();
@@ -411,12 +423,14 @@ impl Engine for Rabbitmq {
     }
 }
 
-/// Whether a task can be left to the broker alone.
+/// Whether a task can be left to the broker alone. A chord must hear of each of its parts, also of
+/// one that expires on its way.
 fn is_light(message: &Message, now_ms: i64) -> bool {
     message.ignores_result()
         && message.unique_key().is_none()
         && !message.is_at_most_once()
         && message.due_ms(now_ms).is_none_or(|due_ms| due_ms <= now_ms)
+        && !message.is_awaited()
 }
 
 fn addresses(url: &EngineUrl) -> Result<Vec<AMQPUri>> {

@@ -1,12 +1,12 @@
 //! Chords in the keys that Celery's workers keep them in, so that parts may run on either side.
 
 use ::redis::RedisError;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Redis;
 use crate::{
     TaskId,
-    engine::{Part, Verdict, celery},
+    engine::{Part, Verdict, celery, chord::CLAIM_S},
 };
 
 impl Redis {
@@ -22,12 +22,8 @@ impl Redis {
         &self,
         part: &Part<'_>,
     ) -> Result<Option<Vec<Value>>, RedisError> {
-        let (state, result) = match part.outcome {
-            Ok(result) => ("SUCCESS", result.clone()),
-            Err(reason) => ("FAILURE", celery::failure("Exception", reason)),
-        };
         let place = part.index.map_or("+inf".to_owned(), |index| index.to_string());
-        let kept = json!([1, part.id, state, result]).to_string();
+        let kept = part.kept().to_string();
         let (claim_s, keep_s) = (CLAIM_S.to_string(), DAY_S.to_string());
         let arguments = [part.group, part.id.as_str(), &place, &kept, &claim_s, &keep_s];
         let parts: Vec<Vec<u8>> = self.run(&self.scripts.join, &arguments).await?;
@@ -53,6 +49,4 @@ impl Redis {
     }
 }
 
-/// How long whoever completed a chord has to push its body before another may.
-const CLAIM_S: u32 = 30;
 const DAY_S: u32 = 86_400;
