@@ -191,7 +191,9 @@ async fn who_has_just_signed_up_is_known_to_another_process_though_no_replica_ha
 async fn a_ticket_that_was_ready_before_its_page_listened_is_told_though_no_replica_shows_it() {
     let Some(cluster) = Postgres::start(2) else { return clusters::skip("`initdb` is missing") };
     let house = on_servers(&cluster.url("?max_lag=600s")).await;
-    let event = house.sale(10, "").await;
+    let organiser = house.organiser("olga").await;
+    let form = Form { starts_on: "2099-05-01".into(), ..Form::default() };
+    let event = house.event(&organiser, form).await;
     let browser = house.site.browser();
     sign_up(&browser, "ada").await;
     let hold = format!("/events/{}/hold", event.id);
