@@ -208,7 +208,9 @@ async fn a_ticket_that_was_ready_before_its_page_listened_is_told_though_no_repl
     cluster.pause_replay(1);
     cluster.pause_replay(2);
     house.site.run_until_idle().await;
-    Stream::open(&browser, &format!("{order}/live")).await.wait_for("event: ready").await;
+    let mut live = Stream::open(&browser, &format!("{order}/live")).await;
+    let told = tokio::time::timeout(Duration::from_secs(60), live.wait_for("event: ready"));
+    told.await.expect("nobody tells the page");
     cluster.resume_replay(1);
     cluster.resume_replay(2);
     house.site.finish().await;
