@@ -103,6 +103,10 @@ impl Lease {
     }
 
     /// Lets the server refuse writes from now on, as far as nobody says otherwise on the connection.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(unreachable_code, unused_variables, reason = "SQLite has nothing to be told")
+    )]
     pub(crate) async fn refuse_writes(&mut self) -> Result<(), DbErr> {
         let sql = match &self.conn_ref().raw {
             // Its readers cannot write anyway.
