@@ -14,7 +14,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::wire::{Running, bypass, ok, start};
+use crate::{
+    chance::Chance,
+    wire::{Running, bypass, ok, start},
+};
 
 /// Status, body, and whether it is an answer of the back end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,21 +125,7 @@ impl Odd {
     }
 }
 
-/// Draws; the same from the same start.
-struct Chance(u64);
-
 impl Chance {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % below
-    }
-
-    fn one<'a>(&mut self, of: &[&'a [u8]]) -> &'a [u8] {
-        of[self.next(of.len())]
-    }
-
     fn answer(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.next(6) == 0 {
@@ -154,11 +143,7 @@ impl Chance {
         for _ in 0..self.next(3) {
             lines.push(self.one(FIELDS));
         }
-        for line in lines {
-            bytes.extend_from_slice(line);
-            bytes.extend_from_slice(if self.next(30) == 0 { b"\n" } else { b"\r\n" });
-        }
-        bytes.extend_from_slice(b"\r\n");
+        self.write_head(&mut bytes, &lines);
         bytes.extend_from_slice(body);
         if self.next(5) == 0 {
             bytes.extend_from_slice(
@@ -169,18 +154,6 @@ impl Chance {
             self.disturb(&mut bytes);
         }
         bytes
-    }
-
-    fn disturb(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.next(3) {
-            let at = self.next(bytes.len());
-            match self.next(4) {
-                0 => drop(bytes.remove(at)),
-                1 => bytes.insert(at, ODD[self.next(ODD.len())]),
-                2 => bytes[at] = ODD[self.next(ODD.len())],
-                _ => bytes.insert(at, bytes[at]),
-            }
-        }
     }
 }
 
@@ -273,7 +246,6 @@ async fn bodies_of_every_framing_reach_the_visitor_whole() {
     assert!(bench.check(bare.as_bytes(), "HEAD", false).await);
 }
 
-const ODD: &[u8] = b"\r\n\0\t :,;x0\x0b\x7f";
 const INTERIM: &[&[u8]] = &[
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n",

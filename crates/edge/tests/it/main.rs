@@ -9,6 +9,7 @@ mod attack;
 mod authority;
 mod behind;
 mod cache;
+mod chance;
 mod chaos;
 mod disk;
 mod freshness;

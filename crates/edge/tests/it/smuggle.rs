@@ -14,6 +14,7 @@ use throng_edge::{Config, Edge, Policy, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
+    chance::Chance,
     strict::{Reading, Strict, text},
     wire::{Running, bypass, start},
 };
@@ -124,21 +125,7 @@ fn split(answers: &str, requests: &[Reading]) -> Vec<(u16, String)> {
     all
 }
 
-/// Draws; the same from the same start.
-struct Chance(u64);
-
 impl Chance {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % below
-    }
-
-    fn one<'a>(&mut self, of: &[&'a [u8]]) -> &'a [u8] {
-        of[self.next(of.len())]
-    }
-
     fn request(&mut self) -> Vec<u8> {
         let first: &[u8] = match self.next(3) {
             0 => self.one(FIRST),
@@ -162,31 +149,12 @@ impl Chance {
             lines.push(self.one(FIELDS));
         }
         let mut bytes = Vec::new();
-        for line in lines {
-            bytes.extend_from_slice(line);
-            bytes.extend_from_slice(if self.next(30) == 0 { b"\n" } else { b"\r\n" });
-        }
-        bytes.extend_from_slice(b"\r\n");
+        self.write_head(&mut bytes, &lines);
         bytes.extend_from_slice(body);
         if self.next(3) == 0 {
             self.disturb(&mut bytes);
         }
         bytes
-    }
-
-    fn disturb(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.next(3) {
-            let at = self.next(bytes.len());
-            match self.next(4) {
-                0 => drop(bytes.remove(at)),
-                1 => bytes.insert(at, ODD[self.next(ODD.len())]),
-                2 => bytes[at] = ODD[self.next(ODD.len())],
-                _ => bytes.insert(at, bytes[at]),
-            }
-            if bytes.is_empty() {
-                return;
-            }
-        }
     }
 }
 
@@ -301,7 +269,6 @@ async fn what_could_be_read_in_two_ways_is_refused() {
 
 const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n";
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-const ODD: &[u8] = b"\r\n\0\t :,;x0\x0b\x7f";
 const FIRST: &[&[u8]] = &[
     b"GET / HTTP/1.1",
     b"GET /a?b=1 HTTP/1.1",
