@@ -4,23 +4,14 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::{authority::Authority, port::free_port};
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::{authority::Authority, port::free_port, running::Running};
 
 /// A certificate for `localhost` and its key, and `ca.pem`, by which it is believed.
 fn own_certificate(folder: &Path) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::port::free_port;
+use crate::{port::free_port, running::Running};
 
 /// A folder in which nothing can be written until it is freed.
 struct Full {
@@ -57,15 +57,6 @@ impl Drop for Full {
         if self.is_mounted {
             let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
         }
-    }
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

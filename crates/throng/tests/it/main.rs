@@ -29,6 +29,8 @@ mod pages;
 mod port;
 mod process;
 mod routes;
+#[cfg(feature = "edge")]
+mod running;
 mod seen;
 #[path = "../../../cache/tests/it/servers.rs"]
 #[expect(dead_code, reason = "the cache's own tests do more to their servers")]
