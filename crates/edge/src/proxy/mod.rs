@@ -85,24 +85,10 @@ pub struct ServerStatus {
 }
 
 impl Edge {
-    /// An edge before `upstreams`. It checks them once [`serve`](Self::serve) or
-    /// [`check`](Self::check) runs.
+    /// An edge before `upstreams`, with what [`Config::check`] finds no fault with. It checks them once
+    /// [`serve`](Self::serve) or [`check`](Self::check) runs.
     pub fn new(config: Config, upstreams: Vec<Upstream>, clock: &Clock) -> Result<Self> {
-        for (setting, value) in [
-            ("max_connections", config.max_connections),
-            ("max_requests_per_server", config.max_requests_per_server),
-            ("max_fields", config.max_fields),
-        ] {
-            if value == 0 {
-                let reason = "nothing could ever be served; leave it out for the default";
-                return Err(Error::Setting { setting, value: value.to_string(), reason });
-            }
-        }
-        // hyper reads into a buffer that must hold a head at least.
-        if config.max_head_bytes < LEAST_HEAD_BYTES {
-            let (setting, value) = ("max_head_bytes", config.max_head_bytes.to_string());
-            return Err(Error::Setting { setting, value, reason: "it must be 8192 or more" });
-        }
+        config.check()?;
         let cache = Cache::new(config.policy.clone(), clock.clone(), config.cache_bytes);
         let open = |folder: &PathBuf| {
             let disk = Disk::open(folder, config.disk_bytes, (&cache, clock));
@@ -238,5 +224,3 @@ impl Edge {
         std::str::from_utf8(hex).expect("hex digits are ASCII")
     }
 }
-
-const LEAST_HEAD_BYTES: usize = 8192;

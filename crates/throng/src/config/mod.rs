@@ -27,6 +27,8 @@ pub use print::{reference, to_json, to_toml};
 pub use problem::ConfigError;
 use read::Settings;
 pub(crate) use secret::random_text;
+#[cfg(feature = "edge")]
+pub(crate) use suggest::nearest;
 
 /// The effective config. Made by [`Config::load`]; every value has been checked.
 #[derive(Clone, Debug)]

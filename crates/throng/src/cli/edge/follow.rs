@@ -103,7 +103,7 @@ impl Follow {
             tracing::error!("{error}; the old certificates stay in force");
         }
         set(edge, &page, path);
-        tracing::info!("{file}: read again, {} back ends", page.upstream.len());
+        tracing::info!("{file}: read again, back ends: {}", page.upstream.len());
         if page.fixed() != self.page.fixed() {
             tracing::warn!(
                 "{file}: only back ends, certificates and `read_only` change while the edge runs; \

@@ -13,9 +13,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource, value_parser};
 use throng_core::{Clock, Secret};
 use throng_edge::{AccessLog, Certificates, Edge, Network, PemFiles, Trust, Upstream};
+use toml::Spanned;
 
 use self::{
     doors::Doors,
@@ -35,9 +36,11 @@ pub(super) fn spec(name: &str) -> Command {
     let check = Command::new("check")
         .about("Check the file of an edge, start nothing")
         .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)))
+        .arg(super::spec::flag("json", "Print JSON"))
         .after_help(format!(
             "Examples:\n  \
-             {name} edge check edge.toml   say what is wrong and on which line, with exit code 2"
+             {name} edge check edge.toml          say what is wrong and where, with exit code 2\n  \
+             {name} edge check --json edge.toml   the same as `is_good`, `line`, `key` and `reason`"
         ));
     let reload = Command::new("reload")
         .about("Start anew with the program and the file as they are now, without losing a connection")
@@ -199,8 +202,10 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
     #[cfg(feature = "acme")]
     let (order, certificates) = ordered(path.and_then(|path| page.order(path)), certificates)?;
     let text_of = |name: &str| matches.get_one::<String>(name).cloned();
-    let listen = text_of("listen").or(page.listen.clone()).unwrap_or_else(|| LISTEN.into());
-    let tls = page.tls.as_ref().map(|tls| tls.listen.clone());
+    let listen = text_of("listen")
+        .or(page.listen.clone().map(Spanned::into_inner))
+        .unwrap_or_else(|| LISTEN.into());
+    let tls = page.tls.as_ref().and_then(|tls| tls.listen.clone()).map(Spanned::into_inner);
     let tls = text_of("tls-listen").or(tls).unwrap_or_else(|| LISTEN_TLS.into());
     let tls = certificates.is_some().then_some(tls);
     let doors = Doors::open(&listen, tls.as_deref(), old.as_mut())?;
@@ -279,15 +284,23 @@ fn reload(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     }
 }
 
-/// `edge check FILE`: whether an edge would start with it.
+/// `edge check FILE`: whether an edge would start with it. Touches nothing that a running one uses.
 fn check(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let Some(path) = matches.get_one::<PathBuf>("FILE") else { return Ok(super::wrong()) };
-    let (page, _) = Page::load(path).map_err(wrong)?;
-    let upstreams = page.upstreams(path).map_err(wrong)?;
-    let mut settings = throng_edge::Config::default();
-    page.apply(&mut settings);
-    let edge = Edge::new(settings, upstreams, &Clock::system()).map_err(wrong)?;
-    println!("{}: good, {} back ends", path.display(), edge.servers().len());
+    let checked = Page::load(path).map(|(page, _)| page.upstream.len());
+    if matches.get_flag("json") {
+        let (mut said, exit) = match &checked {
+            Ok(back_ends) => (serde_json::json!({ "back_ends": back_ends }), ExitCode::SUCCESS),
+            Err(error) => (error.json(), ExitCode::from(2)),
+        };
+        said["file"] = path.display().to_string().into();
+        said["is_good"] = checked.is_ok().into();
+        super::say(said);
+        return Ok(exit);
+    }
+    let back_ends = checked.map_err(wrong)?;
+    let name = if back_ends == 1 { "back end" } else { "back ends" };
+    super::say(format_args!("{}: good, {back_ends} {name}", path.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -300,7 +313,9 @@ fn settings(page: &Page, matches: &ArgMatches) -> throng_edge::Config {
         settings.health.path = Some(path);
     }
     settings.trusted_peers.extend(matches.get_many::<Network>("trust").unwrap_or_default());
-    if let Some(token) = text("purge-token") {
+    // A variable that is set to nothing is a variable that is not set.
+    let is_flag = matches.value_source("purge-token") == Some(ValueSource::CommandLine);
+    if let Some(token) = text("purge-token").filter(|token| is_flag || !token.is_empty()) {
         settings.purge_token = Some(Secret::new(token));
     }
     if let Some(folder) = matches.get_one::<PathBuf>("disk") {

@@ -1,5 +1,7 @@
 //! What the edge is told, and its bounds.
 
+mod check;
+
 use std::path::PathBuf;
 
 use throng_core::Secret;

@@ -1,28 +1,30 @@
 //! The file of an edge: what the command line has flags for, and everything else that can be set.
 
+mod check;
+mod wrong;
+
 use std::{
-    fmt::Display,
-    io,
     net::SocketAddr,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use throng_core::Secret;
-use throng_edge::{Certificates, PemFiles, Trust, Upstream, cache};
+use throng_edge::{PemFiles, Trust, Upstream, cache};
 use toml::Spanned;
+
+pub(super) use self::wrong::FileError;
 
 /// What a file says. Two that are equal ask for the same edge.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Page {
-    pub(super) listen: Option<String>,
+    pub(super) listen: Option<Spanned<String>>,
     pub(super) access_log: bool,
     pub(super) read_only: bool,
     pub(super) figures: Option<SocketAddr>,
     cache_mib: Option<Spanned<u64>>,
-    disk_folder: Option<PathBuf>,
+    disk_folder: Option<Spanned<PathBuf>>,
     disk_mib: Option<u64>,
     balance: Balance,
     trust: Vec<Spanned<String>>,
@@ -65,8 +67,7 @@ enum Proof {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
-    #[serde(default = "everywhere")]
-    pub(super) listen: String,
+    pub(super) listen: Option<Spanned<String>>,
     /// Whether visitors who come in the clear are sent here.
     #[serde(default)]
     pub(super) redirect: bool,
@@ -80,10 +81,6 @@ pub(super) struct Tls {
 struct Certificate {
     chain: Spanned<PathBuf>,
     key: PathBuf,
-}
-
-fn everywhere() -> String {
-    "0.0.0.0:443".into()
 }
 
 /// How a back end is chosen.
@@ -201,84 +198,12 @@ struct Rule {
     bypass: bool,
 }
 
-/// What is wrong with a file, in one line that says where and what would be right.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
-    #[error("cannot read `{}`: {source}", .path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{}:{line}: {reason}", .path.display())]
-    Wrong { path: PathBuf, line: usize, reason: String },
-}
-
 impl Page {
     /// Reads the file at `path`, and its text.
     pub(super) fn load(path: &Path) -> Result<(Self, String), FileError> {
         let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         Ok((Self::read(path, &text)?, text))
-    }
-
-    /// Reads `text`, the content of `path`, and checks that an edge can be made of it.
-    pub(super) fn read(path: &Path, text: &str) -> Result<Self, FileError> {
-        let wrong = |span: Range<usize>, reason: String| FileError::Wrong {
-            path: path.to_owned(),
-            line: line_of(text, span.start),
-            reason,
-        };
-        let page: Self = toml::from_str(text).map_err(|error| {
-            wrong(error.span().unwrap_or(0..0), error.message().replace('\n', "; "))
-        })?;
-        let say =
-            |span: &Range<usize>, reason: &dyn Display| wrong(span.clone(), reason.to_string());
-        if page.upstream.is_empty() {
-            return Err(wrong(
-                text.len()..text.len(),
-                "there is no back end; add `[[upstream]]` and `url = \"http://host:port\"`".into(),
-            ));
-        }
-        let mut names = Vec::new();
-        for back_end in &page.upstream {
-            let span = back_end.url.span();
-            let upstream = back_end.upstream(path).map_err(|error| say(&span, &error))?;
-            let name = upstream.name().to_owned();
-            if names.contains(&name) {
-                return Err(say(&span, &throng_edge::Error::SameUpstream { name }));
-            }
-            names.push(name);
-        }
-        for network in &page.trust {
-            let parsed = network.get_ref().parse::<throng_edge::Network>();
-            parsed.map_err(|error| say(&network.span(), &error))?;
-        }
-        if let Some(mib) = page.cache_mib.as_ref().filter(|mib| *mib.get_ref() == 0) {
-            return Err(say(&mib.span(), &"`cache_mib` is 0; it takes 1 or more"));
-        }
-        if let Some(tls) = &page.tls {
-            if tls.certificate.is_empty() && page.acme.is_none() {
-                let end = text.len();
-                return Err(wrong(end..end, NO_CERTIFICATE.into()));
-            }
-            for certificate in &tls.certificate {
-                let read = Certificates::from_files([certificate.files(path)]);
-                read.map_err(|error| say(&certificate.chain.span(), &error))?;
-            }
-        }
-        if let Some(acme) = &page.acme {
-            let span = acme.names.span();
-            if acme.names.get_ref().is_empty() {
-                return Err(say(&span, &"`names` is empty; it takes the names of the site"));
-            }
-            if cfg!(not(feature = "acme")) {
-                return Err(say(&span, &"this program was built without the feature `acme`"));
-            }
-        }
-        for rule in &page.rule {
-            if rule.keep_ms.is_some() == rule.bypass {
-                let reason = "a rule has either `keep_ms = 1000` or `bypass = true`";
-                return Err(say(&rule.pattern.span(), &reason));
-            }
-        }
-        Ok(page)
     }
 
     /// The back ends of the file at `path`, in its order.
@@ -319,7 +244,7 @@ impl Page {
         if let Some(mib) = &self.cache_mib {
             config.cache_bytes = mib.get_ref() << 20;
         }
-        config.disk_folder = self.disk_folder.clone();
+        config.disk_folder = self.disk_folder.as_ref().map(|folder| folder.get_ref().clone());
         if let Some(mib) = self.disk_mib {
             config.disk_bytes = mib << 20;
         }
@@ -368,47 +293,9 @@ impl Rule {
     }
 }
 
-const NO_CERTIFICATE: &str = "`[tls]` has no certificate; add `[[tls.certificate]]` with \
-                              `chain = \"fullchain.pem\"` and `key = \"privkey.pem\"`";
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn said(text: &str) -> String {
-        Page::read(Path::new("edge.toml"), text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn what_is_wrong_is_told_with_its_line_and_what_would_be_right() {
-        let good = "[[upstream]]\nurl = \"http://a:1\"\n";
-        for (text, wants) in [
-            ("", "edge.toml:1: there is no back end; add `[[upstream]]`"),
-            ("listen = 80", "edge.toml:1: invalid type: integer `80`, expected a string"),
-            ("\n[health]\nintervall_ms = 1", "edge.toml:3: unknown field `intervall_ms`, expected"),
-            ("[[upstream]]\nurl = \"a:1\"", "edge.toml:2: cannot use upstream `a:1`: "),
-            ("[[upstream]]\nweight = 1", "edge.toml:1: missing field `url`"),
-            ("x = [", "edge.toml:1: "),
-            ("balance = \"rr\"", "edge.toml:1: unknown variant `rr`, expected one of `peak-ewma`"),
-        ] {
-            assert!(said(text).starts_with(wants), "{text}: {}", said(text));
-        }
-        for (more, wants) in [
-            (good, "edge.toml:4: upstream a:1 is there twice"),
-            ("[[rule]]\npattern = \"/a\"", "edge.toml:4: a rule has either"),
-            ("[limits]\nretries = -1", "edge.toml:4: invalid value: integer `-1`"),
-        ] {
-            let text = format!("{good}{more}");
-            assert!(said(&text).starts_with(wants), "{text}: {}", said(&text));
-        }
-        let text = format!("trust = [\n\"10.0.0.0/33\"]\ncache_mib = 1\n{good}");
-        assert!(said(&text).starts_with("edge.toml:2: `10.0.0.0/33` is no network"));
-        assert!(said(&format!("cache_mib = 0\n{good}")).contains("takes 1 or more"));
-    }
 
     #[test]
     fn what_the_file_says_reaches_the_edge_and_the_rest_stays() {
