@@ -7,7 +7,7 @@ use throng_core::{Clock, EngineUrl};
 use throng_db::{Db, Tx};
 
 use crate::{
-    Count, Error, Filter, Message, Record, Result, State, TaskId, engine::Engine,
+    Count, Error, Filter, Kind, Message, Record, Result, State, TaskId, engine::Engine,
     engine::database::Database, metrics,
 };
 
@@ -189,19 +189,25 @@ impl Queue {
         self.engine.counts().await
     }
 
-    /// Waits until the task has finished, at most for `limit`: its record then, finished or not.
+    /// Waits until the task has finished, at most for `limit`: its record then, finished or not. An
+    /// engine that is away for a while is waited for too.
     ///
     /// # Errors
-    /// [`Error::Unknown`] when it is not known; [`Error::Engine`] when the engine does not answer.
+    /// [`Error::Unknown`] when it is not known; [`Error::Engine`] when the engine does not answer
+    /// at the end of `limit`.
     pub async fn wait(&self, id: &TaskId, limit: Duration) -> Result<Record> {
         let mut finishes = self.engine.finishes();
         let until = self.clock.elapsed() + limit;
         loop {
             finishes.borrow_and_update();
-            let record = self.find(id).await?;
+            let found = self.find(id).await;
             let left = until.saturating_sub(self.clock.elapsed());
-            if record.state.is_final() || record.state == State::Parked || left.is_zero() {
-                return Ok(record);
+            let is_over = match &found {
+                Ok(record) => record.state.is_final() || record.state == State::Parked,
+                Err(error) => error.kind() != Kind::Retry,
+            };
+            if is_over || left.is_zero() {
+                return found;
             }
             // A worker in another process signals nothing here, so that it is also asked for.
             let _ = self.clock.timeout(left.min(POLL), finishes.changed()).await;

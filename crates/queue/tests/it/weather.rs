@@ -253,6 +253,62 @@ async fn a_broker_that_is_silent_is_not_waited_for_again_and_again() {
     }
 }
 
+/// Somebody waits for a task, as a request does, while `queue` is cut off; `other` is another way
+/// to the same tasks.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+async fn check_wait(proxy: &Proxy, queue: Queue, other: Queue) {
+    let name = format!("wait-{}", TaskId::random());
+    let id = queue.push(Message::new("count", ()).unwrap().queue(&name)).await.unwrap();
+    proxy.weather.send_replace(Weather::Cut);
+    for _ in 0..600 {
+        if queue.find(&id).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(queue.find(&id).await.is_err(), "it is cut off");
+    let now = queue.wait(&id, Duration::ZERO).await;
+    assert!(now.is_err(), "who does not wait is told: {now:?}");
+    let waiting = queue.clone();
+    let awaited = id.clone();
+    let waited =
+        tokio::spawn(async move { waiting.wait(&awaited, Duration::from_secs(120)).await });
+    let config = WorkerConfig { queues: vec![name], ..WorkerConfig::default() };
+    let worker = Worker::new(other.clone()).config(config);
+    let worker = worker.on("count", Policy::default(), |_: Delivery| async {});
+    let running = Running::start(worker);
+    other.wait(&id, Duration::from_secs(60)).await.unwrap();
+    assert!(!waited.is_finished(), "it waits on");
+    proxy.weather.send_replace(Weather::Fair);
+    assert_eq!(waited.await.unwrap().unwrap().state, throng_queue::State::Done);
+    running.stop().await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_a_result_outlasts_a_postgres_that_is_away() {
+    let Some(url) = databases::server("THRONG_TEST_POSTGRES_URL") else { return };
+    let own = Own::on(&url).await;
+    let (proxy, proxied) = Proxy::of(&own.url).await;
+    let (near, far) = (databases::open(&own.url).await, databases::open(&proxied).await);
+    let queue = |db: &Db| Queue::database(db.clone(), Clock::system());
+    check_wait(&proxy, queue(&far), queue(&near)).await;
+    near.close().await;
+    far.close().await;
+    own.forget().await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_a_result_outlasts_a_redis_that_is_away() {
+    let Some(url) = crate::redis::url() else { return };
+    let url = format!("{url}?prefix={}.", TaskId::random());
+    let (proxy, proxied) = Proxy::of(&url).await;
+    let (_folder, db) = site().await;
+    let queue = async |url: &str| Queue::open(url, db.clone(), Clock::system()).await.unwrap();
+    check_wait(&proxy, queue(&proxied).await, queue(&url).await).await;
+}
+
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_goes_away_and_comes_back_loses_nothing() {
