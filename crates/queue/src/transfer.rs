@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Error, Filter, Message, Queue, Record, Result, State, TaskId,
+    Error, Filter, Message, Queue, Record, Result, State, TaskId, backoff,
     engine::{Claim, Claimed, Ended, Verdict},
 };
 
@@ -88,17 +88,21 @@ impl Queue {
             return refuse("it is paused where it is, and hands out nothing; resume it first");
         }
         // Whoever moves into the place that he takes from would forget what he has just pushed. So
-        // a role that is taken here must be free at the target.
+        // a role that is taken here must be free at the target. A move that begins at this moment
+        // may have the same role for as long: then another tells.
         let probe = format!("{mover}-target");
-        if !self.engine().lead(ROLE, mover, PROBE).await? {
-            return refuse("another move begins there at this moment; try again in a few seconds");
+        for _ in 0..TRIES {
+            let role = format!("move-{}", backoff::dice() % ROLES);
+            if !self.engine().lead(&role, mover, PROBE).await? {
+                continue;
+            }
+            let is_elsewhere = target.engine().lead(&role, &probe, PROBE).await?;
+            self.engine().lead(&role, mover, Duration::ZERO).await?;
+            if is_elsewhere {
+                return target.engine().lead(&role, &probe, Duration::ZERO).await.map(drop);
+            }
         }
-        let is_elsewhere = target.engine().lead(ROLE, &probe, PROBE).await?;
-        self.engine().lead(ROLE, mover, Duration::ZERO).await?;
-        if !is_elsewhere {
-            return refuse("both engines keep their tasks in one place");
-        }
-        target.engine().lead(ROLE, &probe, Duration::ZERO).await.map(drop)
+        refuse("both engines keep their tasks in one place")
     }
 
     async fn hand_over(&self, target: &Self, tasks: Vec<Claimed>) -> Result<u64> {
@@ -120,8 +124,9 @@ impl Queue {
         let verdict = if pushed.is_ok() { Verdict::Moved } else { Verdict::Release };
         let end = |task: Claimed| Ended { lease: task.lease, verdict: verdict.clone() };
         let ended: Vec<Ended> = tasks.into_iter().map(end).collect();
-        self.engine().settle(&ended).await?;
-        pushed.map(|()| messages.len() as u64)
+        // What is not held any more is ready here again, and is counted when it is met again.
+        let recorded = self.engine().settle(&ended).await?;
+        pushed.map(|()| recorded.into_iter().map(u64::from).sum())
     }
 
     /// A broker keeps tasks whose result is ignored apart from the others, and their order only
@@ -181,4 +186,6 @@ const AT_ONCE: usize = 500;
 const LEASE: Duration = Duration::from_secs(60);
 /// How long it takes at most to ask both sides whether they are one.
 const PROBE: Duration = Duration::from_secs(10);
-const ROLE: &str = "move";
+/// Roles to ask with, each a line that stays; and how many are tried.
+const ROLES: u64 = 64;
+const TRIES: usize = 5;

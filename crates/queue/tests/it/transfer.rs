@@ -158,3 +158,21 @@ async fn tasks_do_not_move_to_where_they_are() {
     );
     assert_eq!(site.queue.find(&id).await.unwrap().state, State::Queued);
 }
+
+/// Each asks both sides whether they are one place, and none takes another's question for an answer.
+#[tokio::test]
+async fn moves_that_begin_together_are_not_in_each_others_way() {
+    let (source, target) = (Site::new().await, Site::new().await);
+    let names: Vec<String> = (0..12).map(|_| TaskId::random().to_string()).collect();
+    for name in &names {
+        source.push(Message::new("count", ()).unwrap().queue(name)).await;
+    }
+    let there_and_back = names.iter().map(async |name| {
+        let moved = source.queue.move_to(&target.queue, name, &mut |_| ()).await.unwrap();
+        let back = target.queue.move_to(&source.queue, name, &mut |_| ()).await.unwrap();
+        (moved.queued, back.queued)
+    });
+    for moved in futures_util::future::join_all(there_and_back).await {
+        assert_eq!(moved, (1, 1));
+    }
+}
