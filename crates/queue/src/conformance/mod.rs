@@ -334,7 +334,8 @@ impl Bench<'_> {
         assert_eq!((kept.pushed_ms, kept.finished_ms), (letter.pushed_ms, letter.finished_ms));
         assert!(self.claim(1).await.is_empty(), "it is dead");
         assert!(self.engine.retry(&id, None).await.unwrap());
-        assert_eq!(self.claim(1).await[0].message.id(), id, "and lives again when it is told to");
+        assert_eq!(self.state(&id).await, State::Queued, "and lives again when it is told to");
+        assert_eq!(self.claim(1).await[0].message.id(), id);
         self.purge().await;
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use throng_core::{Clock, EngineUrl};
 use throng_queue::{
     Delivery, Filter, MALFORMED, Message, Policy, Queue, State, TaskId, Worker,
-    engine::redis::Redis,
+    engine::{Claim, Ended, Engine as _, Verdict, redis::Redis},
 };
 
-use crate::site::Running;
+use crate::site::{Running, START_MS};
 
 /// The server that the test runner started; without one the test says that it is skipped.
 pub(crate) fn url() -> Option<String> {
@@ -105,4 +105,37 @@ async fn records_of_finished_tasks_stay_an_hour_or_as_long_as_told() {
     assert!(queue.find(&id).await.is_err(), "by its id too");
     assert_eq!(queue.counts().await.unwrap(), []);
     running.stop().await;
+}
+
+/// What Celery was told of an earlier run is not how the task stands.
+#[tokio::test]
+async fn a_task_that_is_to_run_again_is_queued_whatever_celery_was_told() {
+    let Some(url) = url() else { return };
+    let (clock, hand) = Clock::manual(START_MS);
+    let engine = open(&url, &clock).await;
+    let queue = Queue::with_engine(engine.clone(), clock.clone());
+    let queues = ["default".to_owned()];
+    let claim = Claim {
+        worker: "test",
+        queues: &queues,
+        names: None,
+        limit: 1,
+        takes_suspect: true,
+        lease: Duration::from_secs(60),
+    };
+    let end = async |verdict: Verdict| {
+        let mut tasks = engine.claim(&claim).await.unwrap().tasks;
+        let lease = tasks.pop().unwrap().lease;
+        assert_eq!(engine.settle(&[Ended { lease, verdict }]).await.unwrap(), [true]);
+    };
+    let id = queue.push(Message::new("count", ()).unwrap()).await.unwrap();
+    end(Verdict::Dead("it was wrong".into())).await;
+    assert_eq!(queue.find(&id).await.unwrap().state, State::Dead);
+    queue.retry(&id).await.unwrap();
+    assert_eq!(queue.find(&id).await.unwrap().state, State::Queued);
+    end(Verdict::Retry { at_ms: START_MS + 1000, reason: "not now".into() }).await;
+    assert_eq!(queue.find(&id).await.unwrap().state, State::Waiting);
+    hand.advance(Duration::from_secs(2));
+    engine.tend(3).await.unwrap();
+    assert_eq!(queue.find(&id).await.unwrap().state, State::Queued, "it waits for a worker");
 }

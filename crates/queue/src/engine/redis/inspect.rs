@@ -41,7 +41,9 @@ impl Redis {
                 record.reason = Some(celery::reason(&meta["result"]));
             }
             Some("REVOKED") => record.state = State::Cancelled,
-            Some("STARTED" | "RETRY") => record.state = State::Running,
+            Some("STARTED") => record.state = State::Running,
+            // Of a retry of ours it is back already; Celery's workers hold what they try again.
+            Some("RETRY") if record.retries == 0 => record.state = State::Running,
             _ => return Ok(()),
         }
         record.finished_ms = finished.filter(|_| record.state.is_final());

@@ -5,4 +5,5 @@ if is[1] ~= 'waiting' and is[1] ~= 'parked' and is[1] ~= 'dead' then return 0 en
 redis.call('ZREM', state_key(is[1], is[2]), ARGV[4])
 forget_unique(is[3], ARGV[4])
 redis.call('DEL', task)
+forget_result(ARGV[4])
 return 1

@@ -44,6 +44,7 @@ for at = 4, #ARGV, 7 do
     elseif verdict == 'moved' then
       forget_unique(is[4], id)
       redis.call('DEL', task)
+      forget_result(id)
     end
     if celery ~= '' and is[5] ~= '1' then
       local key = prefix .. 'celery-task-meta-' .. id

@@ -19,6 +19,9 @@ local function list_key(queue, priority)
   return prefix .. queue .. '\6\22' .. step
 end
 
+-- How it ended once is not how it will end: neither for us nor for Celery's `AsyncResult`.
+local function forget_result(id) redis.call('DEL', prefix .. 'celery-task-meta-' .. id) end
+
 local function forget_unique(unique, id)
   if unique and unique ~= '' and redis.call('GET', unique_key(unique)) == id then
     redis.call('DEL', unique_key(unique))
