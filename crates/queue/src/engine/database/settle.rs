@@ -93,27 +93,11 @@ impl Database {
                 update
             }
             Verdict::Retry { at_ms, reason } => {
-                let mut update = Query::update();
-                update
-                    .table(s::TASK)
-                    .value(s::STATE, s::code(State::Waiting))
-                    .value(s::TURN_MS, *at_ms)
-                    .value(s::TOKEN, Value::String(None))
-                    .value(s::RETRIES, Expr::col(s::RETRIES).add(1))
-                    .value(s::CRASHES, 0)
-                    .value(s::REASON, reason.as_str());
+                let mut update = wait_until(*at_ms, reason);
+                update.value(s::RETRIES, Expr::col(s::RETRIES).add(1)).value(s::CRASHES, 0);
                 update
             }
-            Verdict::Later { at_ms } => {
-                let mut update = Query::update();
-                update
-                    .table(s::TASK)
-                    .value(s::STATE, s::code(State::Waiting))
-                    .value(s::TURN_MS, *at_ms)
-                    .value(s::TOKEN, Value::String(None))
-                    .value(s::REASON, OVER_RATE);
-                update
-            }
+            Verdict::Later { at_ms } => wait_until(*at_ms, OVER_RATE),
             Verdict::Dead(reason) => self.finish(State::Dead, Some(reason)),
             Verdict::Expire => self.finish(State::Expired, Some("expired before it started")),
             Verdict::Cancel => self.finish(State::Cancelled, Some("revoked")),
@@ -166,6 +150,18 @@ impl Database {
         }
         update
     }
+}
+
+/// Back to the engine until its time, and why.
+fn wait_until(at_ms: i64, reason: &str) -> UpdateStatement {
+    let mut update = Query::update();
+    update
+        .table(s::TASK)
+        .value(s::STATE, s::code(State::Waiting))
+        .value(s::TURN_MS, at_ms)
+        .value(s::TOKEN, Value::String(None))
+        .value(s::REASON, reason);
+    update
 }
 
 /// Which of the leases still hold, their rows locked until the transaction ends.
