@@ -12,10 +12,12 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The address cannot be listened on.
-    #[error("cannot listen on `{listen}`: {}", bind_reason(.source))]
+    #[error("cannot listen on `{listen}`: {}; `{setting}` sets another", bind_reason(.source))]
     Listen {
-        /// `web.listen`.
+        /// The address.
         listen: String,
+        /// The config key or flag that says it.
+        setting: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -68,12 +70,9 @@ pub enum StartError {
 
 fn bind_reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program listens there; `web.listen` sets another".into()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need a privilege; `web.listen` sets another".into()
-        }
+        io::ErrorKind::AddrInUse => "another program listens there".into(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege".into(),
+        io::ErrorKind::InvalidInput => format!("{error}, which is written `127.0.0.1:8080`"),
         _ => error.to_string(),
     }
 }

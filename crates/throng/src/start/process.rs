@@ -39,6 +39,7 @@ impl Process {
             false => None,
             true => Some(web::listen(&config.web.listen).map_err(|source| StartError::Listen {
                 listen: config.web.listen.clone(),
+                setting: "web.listen",
                 source,
             })?),
         };

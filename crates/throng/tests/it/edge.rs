@@ -95,6 +95,23 @@ fn a_wrong_upstream_is_told_before_anything_starts() {
 }
 
 #[test]
+fn an_address_that_cannot_be_listened_on_is_told_with_its_flag() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (listen, reason) in [
+        (taken.as_str(), "another program listens there"),
+        ("127.0.0.1", "invalid socket address, which is written `127.0.0.1:8080`"),
+    ] {
+        let arguments = ["--upstream", "http://127.0.0.1:1", "--listen", listen];
+        let output = edge(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let wants = format!("cannot listen on `{listen}`: {reason}; `--listen` sets another");
+        assert!(said.contains(&wants), "{said}");
+    }
+}
+
+#[test]
 fn an_edge_follows_its_file_and_keeps_the_old_one_when_the_new_one_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("edge.toml");

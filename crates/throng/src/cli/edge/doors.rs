@@ -34,7 +34,7 @@ impl Doors {
     ) -> Result<Self, StartError> {
         let mut systemd = ListenFd::from_env();
         let mut handed = old.map(Old::take_sockets).unwrap_or_default();
-        let mut open = |place: usize, name: String| -> Result<Door, StartError> {
+        let mut open = |place: usize, name: String, setting| -> Result<Door, StartError> {
             let found = handed.iter().position(|(held, _)| *held == name);
             let found = found.map(|at| TcpListener::from(handed.swap_remove(at).1));
             let socket = || match found {
@@ -50,11 +50,12 @@ impl Doors {
             });
             match prepared {
                 Ok(socket) => Ok(Door { name, socket }),
-                Err(source) => Err(StartError::Listen { listen: name, source }),
+                Err(source) => Err(StartError::Listen { listen: name, setting, source }),
             }
         };
-        let plain = open(0, listen.to_owned())?;
-        let tls = tls.map(|listen| open(1, format!("https://{listen}"))).transpose()?;
+        let plain = open(0, listen.to_owned(), "--listen")?;
+        let tls =
+            tls.map(|listen| open(1, format!("https://{listen}"), "--tls-listen")).transpose()?;
         Ok(Self { plain, tls })
     }
 
