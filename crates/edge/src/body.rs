@@ -1,6 +1,7 @@
 //! The body of every message that passes the edge.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -40,6 +41,7 @@ enum Kind {
     #[default]
     Empty,
     Whole(Bytes),
+    Runs(VecDeque<Bytes>),
     Reader(Reader),
     /// Of a visitor's request.
     Incoming(Incoming),
@@ -116,6 +118,7 @@ impl From<Stored> for Body {
     fn from(stored: Stored) -> Self {
         match stored {
             Stored::Whole(bytes) => bytes.into(),
+            Stored::Runs(runs) => Self::of(Kind::Runs(runs.into())),
             Stored::Coming(reader) => Self::of(Kind::Reader(reader)),
         }
     }
@@ -137,6 +140,7 @@ impl HttpBody for Body {
                 this.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Kind::Runs(runs) => Poll::Ready(runs.pop_front().map(|run| Ok(Frame::data(run)))),
             Kind::Reader(reader) => Pin::new(reader)
                 .poll_next(cx)
                 .map(|next| next.map(|read| read.map(Frame::data).map_err(BoxError::from))),
@@ -164,6 +168,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
+            Kind::Runs(runs) => runs.is_empty(),
             Kind::Whole(_) | Kind::Reader(_) => false,
             Kind::Incoming(body) => body.is_end_stream(),
             Kind::Answer(answer) => answer.is_over(),
@@ -175,6 +180,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Runs(runs) => SizeHint::with_exact(runs.iter().map(|run| run.len() as u64).sum()),
             Kind::Reader(_) => SizeHint::default(),
             Kind::Incoming(body) => body.size_hint(),
             Kind::Answer(answer) => answer.size_hint(),

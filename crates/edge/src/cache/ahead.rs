@@ -41,6 +41,12 @@ impl Ahead {
     }
 }
 
+impl Clone for Ahead {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 /// What runs out sooner is fetched anew only when it has: it would cost the back end more.
 const LEAST_MS: u64 = 10_000;
 const PAUSE_MS: u64 = 250;

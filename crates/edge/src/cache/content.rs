@@ -67,6 +67,17 @@ impl Content {
         Arc::new(Self { whole: OnceLock::new(), state: Mutex::new(state) })
     }
 
+    /// One that is whole, of these runs of bytes.
+    pub(super) fn whole(runs: &[Bytes]) -> Arc<Self> {
+        let content = Self::coming();
+        let uncounted = AtomicU64::new(0);
+        for run in runs {
+            content.push(run.clone(), &uncounted);
+        }
+        content.finish();
+        content
+    }
+
     /// The whole body, once it is there.
     pub(super) fn get(&self) -> Option<&Bytes> {
         self.whole.get()

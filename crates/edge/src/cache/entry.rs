@@ -17,6 +17,7 @@ use super::{
     date,
     fare::Group,
     key::Key,
+    parts::Claim,
     question::Question,
     tags::{Standing, Tag, Tags},
     terms::Terms,
@@ -40,6 +41,8 @@ pub(super) struct Entry {
     pub(super) terms: Terms,
     ahead: Ahead,
     selection: Selection,
+    /// Where it belongs, if it is a part.
+    pub(super) claim: Option<Claim>,
     /// When its head came, on the clock that never steps back.
     stored_at: Duration,
     /// The same on the wall, in milliseconds since 1970.
@@ -97,6 +100,7 @@ impl Entry {
         let hidden = take_surrogate(&mut headers);
         Self {
             key: origin.question.key.clone(),
+            claim: Claim::of(status, &headers, origin.question),
             status,
             selection: vary::selection(&headers, origin.question),
             headers,
@@ -112,6 +116,31 @@ impl Entry {
             tags,
             checked_bans: AtomicU64::new(0),
             is_softened: AtomicBool::new(false),
+        }
+    }
+
+    /// The page that this is the newest part of.
+    pub(super) fn as_whole(&self, headers: HeaderMap, content: Arc<Content>, number: u64) -> Self {
+        let mut headers = headers;
+        let hidden = take_surrogate(&mut headers);
+        Self {
+            key: self.key.clone(),
+            claim: None,
+            status: StatusCode::OK,
+            selection: self.selection.clone(),
+            headers,
+            wire: OnceLock::new(),
+            hidden,
+            content,
+            group: Arc::clone(&self.group),
+            terms: self.terms.clone(),
+            ahead: self.ahead.clone(),
+            stored_at: self.stored_at,
+            stored_unix_ms: self.stored_unix_ms,
+            number,
+            tags: self.tags.clone(),
+            checked_bans: AtomicU64::new(0),
+            is_softened: AtomicBool::new(self.is_softened.load(Ordering::Relaxed)),
         }
     }
 

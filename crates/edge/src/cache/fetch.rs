@@ -13,6 +13,8 @@ use super::{
     fill::Filling,
     flight::Flight,
     note::Note,
+    parts::Holed,
+    policy::Policy,
     question::Question,
     serve::{Outcome, Served, serve},
     terms::{Terms, Times},
@@ -28,7 +30,9 @@ pub struct Fetch {
     /// What is stored and may not be used as it is.
     pub(super) stale: Option<Arc<Entry>>,
     pub(super) flight: Option<Arc<Flight>>,
-    note: Note,
+    /// What is stored of it, where only the rest is asked for.
+    pub(super) holed: Option<Box<Holed>>,
+    pub(super) note: Note,
     /// See `tags.rs`: purges after this number count.
     number: u64,
     pub(super) asked: Duration,
@@ -44,6 +48,9 @@ pub enum Answered {
     Serve(Served),
     /// Send the origin's answer with these fields; it is not stored.
     Forward(HeaderMap),
+    /// What was stored of the page and what the origin said do not go together: ask it again, with the
+    /// fields that this fetch has now. It happens once at most.
+    Again(Fetch),
 }
 
 impl Fetch {
@@ -60,6 +67,7 @@ impl Fetch {
             question: Arc::clone(question),
             stale,
             flight,
+            holed: None,
             note,
         }
     }
@@ -76,14 +84,18 @@ impl Fetch {
     pub fn headers(&self) -> HeaderMap {
         let mut headers = self.question.headers.clone();
         headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
-        // When the answer will not be stored, the visitor's conditions are good enough.
-        if self.flight.is_some() || self.stale.is_some() {
+        // When nobody else waits for the answer, the visitor's conditions are good enough.
+        let is_shared = self.flight.as_ref().is_some_and(|flight| !flight.is_alone());
+        if is_shared || self.stale.is_some() {
             for name in CONDITIONS {
                 headers.remove(name);
             }
         }
         if let Some(stale) = &self.stale {
             stale.add_validators(&mut headers);
+        }
+        if let Some(holed) = &self.holed {
+            holed.ask(&mut headers);
         }
         headers
     }
@@ -107,28 +119,49 @@ impl Fetch {
         {
             return Answered::Serve(served);
         }
-        let control = Control::of_response(&headers);
-        match Terms::of(&inner.policy, &self.question, (status, &headers), &control, times) {
-            Ok(terms) => {
-                let content = Content::coming();
-                let length = headers.get(header::CONTENT_LENGTH);
-                let declared = length.and_then(|length| length.to_str().ok()?.parse().ok());
-                let entry = self.entry(terms, (status, headers), Arc::clone(&content), times);
-                self.keep(&entry);
-                let note = Note { is_stored: self.may_store(), ..self.note.clone() };
-                let question = &self.question;
-                let served = serve(&entry, question, times.answered, (Outcome::Miss, note));
-                Answered::Fill(served, Filling::new(&self.cache, entry, declared))
+        if self.is_of_part() {
+            return self.part_answered((status, headers), times);
+        }
+        if let Some(holed) = self.holed.take() {
+            if holed.is_filled_by(status, &headers) {
+                return self.completed(*holed, &headers, times);
             }
-            Err(why) => {
-                self.refuse(status, times.answered);
-                let mut headers = headers;
-                take_surrogate(&mut headers);
-                let note = Note { detail: Some(why), ..self.note.clone() };
-                note.append_to(&mut headers);
-                Answered::Forward(headers)
+            if Holed::is_refused_by(status) {
+                return self.again();
             }
         }
+        let control = Control::of_response(&headers);
+        match Terms::of(&inner.policy, &self.question, (status, &headers), &control, times) {
+            Ok(terms) => self.fill(terms, (status, headers), times),
+            Err(why) => {
+                self.refuse(status, times.answered);
+                self.forward(Some(why), headers)
+            }
+        }
+    }
+
+    /// Stores an answer while it comes.
+    pub(super) fn fill(
+        self,
+        terms: Terms,
+        (status, headers): (StatusCode, HeaderMap),
+        times: Times,
+    ) -> Answered {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let declared = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let entry = self.coming(terms, (status, headers), times);
+        self.keep(&entry);
+        let how = (Outcome::Miss, self.stored_note());
+        let served = serve(&entry, &self.question, times.answered, how);
+        Answered::Fill(served, Filling::new(&self.cache, entry, declared))
+    }
+
+    /// Leaves an answer to the visitor, with the reason why nobody else gets it.
+    pub(super) fn forward(&self, why: Option<&'static str>, mut headers: HeaderMap) -> Answered {
+        take_surrogate(&mut headers);
+        let note = Note { detail: why, ..self.note.clone() };
+        note.append_to(&mut headers);
+        Answered::Forward(headers)
     }
 
     /// The origin could not be reached or broke off before its head. What may be sent all the same.
@@ -168,6 +201,24 @@ impl Fetch {
         serve(&entry, &self.question, times.answered, (Outcome::Validated, note))
     }
 
+    /// An entry whose body is yet to come.
+    pub(super) fn coming(
+        &self,
+        terms: Terms,
+        head: (StatusCode, HeaderMap),
+        times: Times,
+    ) -> Arc<Entry> {
+        self.entry(terms, head, Content::coming(), times)
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.cache.inner.policy
+    }
+
+    pub(super) fn stored_note(&self) -> Note {
+        Note { is_stored: self.may_store(), ..self.note.clone() }
+    }
+
     pub(super) fn entry(
         &self,
         terms: Terms,
@@ -199,8 +250,14 @@ impl Fetch {
         inner.store.with(&self.question.key, |slot| {
             // Under the slot's lock: a purge has either revoked the flight, or finds the entry.
             if self.may_store() {
-                slot.put(Arc::clone(entry), inner.policy.max_variants, &inner.store.total);
-                (slot.pass_until, slot.sick_until) = (None, None);
+                let (entry, total) = (Arc::clone(entry), &inner.store.total);
+                match entry.claim.is_some() {
+                    true => slot.put_part(entry, total),
+                    false => {
+                        slot.put(entry, inner.policy.max_variants, total);
+                        (slot.pass_until, slot.sick_until) = (None, None);
+                    }
+                }
             }
             self.land(slot);
         });
@@ -355,9 +412,12 @@ impl Pass {
     /// RFC 9111 4.3.5: a HEAD that tells of another body than the stored one makes that one stale.
     fn compare_head(&self, headers: &HeaderMap) {
         self.cache.inner.store.with_existing(&self.question.key, |slot| {
-            for entry in slot.variants.iter().filter(|entry| entry.fits(&self.question)) {
+            for entry in slot.entries().filter(|entry| entry.fits(&self.question)) {
                 let differs = |name: &HeaderName| {
-                    headers.get(name).is_some_and(|new| entry.headers.get(name) != Some(new))
+                    // The length of a part is not the page's.
+                    let counts = entry.claim.is_none() || name != header::CONTENT_LENGTH;
+                    let new = headers.get(name).filter(|_| counts);
+                    new.is_some_and(|new| entry.headers.get(name) != Some(new))
                 };
                 if [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].iter().any(differs)
                 {

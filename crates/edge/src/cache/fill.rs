@@ -4,7 +4,7 @@ use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Cache, content::Broken, entry::Entry};
+use super::{Cache, complete::Hole, content::Broken, entry::Entry};
 
 /// Takes the body of one answer. Dropping it before [`finish`](Filling::finish) says that the body
 /// broke off: its readers get an error and nothing stays stored.
@@ -14,29 +14,48 @@ pub struct Filling {
     cache: Cache,
     entry: Arc<Entry>,
     declared: Option<u64>,
+    /// Where the body is only what was missing of the page.
+    hole: Option<Hole>,
     is_kept: bool,
     is_done: bool,
 }
 
 impl Filling {
     pub(super) fn new(cache: &Cache, entry: Arc<Entry>, declared: Option<u64>) -> Self {
-        Self { cache: cache.clone(), entry, declared, is_kept: true, is_done: false }
+        Self { cache: cache.clone(), entry, declared, hole: None, is_kept: true, is_done: false }
+    }
+
+    pub(super) fn of_hole(mut self, hole: Hole) -> Self {
+        self.hole = Some(hole);
+        self
     }
 
     /// Returns when more may be pushed; an error when nobody wants it any more.
     pub async fn room(&self) -> Result<(), Broken> {
+        if self.hole.as_ref().is_some_and(|hole| hole.is_overrun) {
+            return Err(Broken);
+        }
         poll_fn(|cx| self.entry.content.poll_room(cx)).await
     }
 
     /// Adds the next bytes of the body.
     pub fn push(&mut self, chunk: Bytes) {
+        if let Some(hole) = &mut self.hole {
+            hole.is_overrun |= hole.left < chunk.len() as u64;
+            if hole.is_overrun {
+                return self.entry.content.abort();
+            }
+            hole.left -= chunk.len() as u64;
+        }
         let inner = &self.cache.inner;
         let length = self.entry.content.push(chunk, &inner.store.total);
         if self.is_kept && length > inner.policy.max_object_bytes {
             self.is_kept = false;
             self.entry.content.let_go();
             let pause = std::time::Duration::from_millis(inner.policy.hit_for_miss_ms);
-            self.leave(Some(inner.clock.elapsed() + pause));
+            // Another part may be small enough.
+            let is_page = self.entry.claim.is_none();
+            self.leave(is_page.then(|| inner.clock.elapsed() + pause));
         }
         if self.is_kept {
             inner.store.make_room();
@@ -45,12 +64,26 @@ impl Filling {
 
     /// The body is whole.
     pub fn finish(mut self) {
-        let has_all = self.declared.is_none_or(|declared| declared == self.entry.content.length());
+        if let Some(hole) = self.hole.take_if(|hole| hole.left == 0 && !hole.is_overrun) {
+            let total = &self.cache.inner.store.total;
+            for run in hole.after {
+                self.entry.content.push(run, total);
+            }
+        }
+        let has_all = self.hole.is_none()
+            && self.declared.is_none_or(|declared| declared == self.entry.content.length());
         if has_all {
             self.entry.content.finish();
             self.is_done = true;
-            if self.is_kept {
-                self.cache.shelve(&self.entry);
+            if !self.is_kept {
+                return;
+            }
+            let page = match self.entry.claim.is_some() {
+                true => self.cache.join(&self.entry),
+                false => Some(Arc::clone(&self.entry)),
+            };
+            if let Some(page) = page {
+                self.cache.shelve(&page);
             }
         }
     }

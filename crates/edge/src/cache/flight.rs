@@ -11,7 +11,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct Flight {
     /// What of the requests must be equal for them to want the same; see `selector` in `look.rs`.
-    selector: String,
+    /// Nobody waits for a fetch without one.
+    selector: Option<String>,
     is_revoked: AtomicBool,
     landed: watch::Sender<Landed>,
 }
@@ -41,6 +42,15 @@ pub enum Woken {
 
 impl Flight {
     pub(super) fn new(selector: String) -> Arc<Self> {
+        Self::of(Some(selector))
+    }
+
+    /// One that nobody waits for, and that a purge finds.
+    pub(super) fn alone() -> Arc<Self> {
+        Self::of(None)
+    }
+
+    fn of(selector: Option<String>) -> Arc<Self> {
         Arc::new(Self {
             selector,
             is_revoked: AtomicBool::new(false),
@@ -49,7 +59,11 @@ impl Flight {
     }
 
     pub(super) fn selects(&self, selector: &str) -> bool {
-        self.selector == selector
+        self.selector.as_deref() == Some(selector)
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.selector.is_none()
     }
 
     pub(super) fn wait(&self) -> Wait {

@@ -2,16 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::header;
-
 use super::{
     Cache,
     entry::{Entry, State},
     fetch::{Fetch, Pass},
     flight::{Flight, Wait},
     note::Note,
+    parts::{self, Cut},
     question::Question,
-    serve::{Outcome, Served, serve},
+    serve::{Outcome, Served, serve, serve_part},
     store::Slot,
     vary,
 };
@@ -48,9 +47,7 @@ impl Cache {
         let now = self.inner.clock.elapsed();
         let look = Look { cache: self, question, now, has_waited };
         // What is not a hit needs a slot for its flight, except where nobody will wait for it.
-        let may_fly = !question.is_head()
-            && !question.control.only_if_cached
-            && !question.headers.contains_key(header::RANGE);
+        let may_fly = !question.is_head() && !question.control.only_if_cached;
         let store = &self.inner.store;
         let plan = match may_fly {
             true => store.with(&question.key, |slot| look.run(slot)),
@@ -61,6 +58,7 @@ impl Cache {
         // Answers are put together after the lock of the slot is free again.
         match plan {
             Plan::Serve(entry, how) => Step::Serve(serve(&entry, question, now, how)),
+            Plan::Part(entry, cut, how) => Step::Serve(serve_part(&entry, cut, now, how)),
             Plan::Refresh(entry, how, fetch) => {
                 Step::Refresh(serve(&entry, question, now, how), fetch)
             }
@@ -72,6 +70,7 @@ impl Cache {
 /// A step whose answer is yet to be made.
 enum Plan {
     Serve(Arc<Entry>, (Outcome, Note)),
+    Part(Arc<Entry>, Cut, (Outcome, Note)),
     Refresh(Arc<Entry>, (Outcome, Note), Fetch),
     Step(Step),
 }
@@ -90,10 +89,12 @@ impl Look<'_> {
             entry.state(self.now, &inner.tags) == State::Gone || !entry.content.is_readable()
         });
         let found = slot.variants.iter().rev().find(|entry| entry.fits(self.question)).cloned();
-        let Some(entry) = found else { return self.missing(slot) };
+        let Some(entry) = found else {
+            return if self.question.asks_part() { self.part(slot) } else { self.missing(slot) };
+        };
         slot.touch();
-        // A part can be cut only out of a whole.
-        if self.question.headers.contains_key(header::RANGE) && entry.content.get().is_none() {
+        // A part can be cut only out of what is there.
+        if self.question.asks_part() && entry.content.get().is_none() {
             return self.pass("partial");
         }
         let state = entry.state(self.now, &inner.tags);
@@ -160,9 +161,7 @@ impl Look<'_> {
         }
         // Requests for a page that must be asked about each time would queue one behind another.
         if entry.terms.lifetime_ms == 0 || why == "request" {
-            let entry = (Some(entry), None);
-            let note = Note::forwarded(why);
-            return Plan::Step(Step::Fetch(Fetch::new(self.cache, self.question, entry, note)));
+            return self.fly_alone(slot, Some(entry), Note::forwarded(why));
         }
         self.fly(slot, Some(entry), why)
     }
@@ -171,16 +170,44 @@ impl Look<'_> {
         if self.question.control.only_if_cached {
             return Plan::Step(Step::OnlyIfCached);
         }
-        let why = if slot.variants.is_empty() { "uri-miss" } else { "vary-miss" };
-        if self.question.is_head() || self.question.headers.contains_key(header::RANGE) {
+        let why = if slot.entries().next().is_none() { "uri-miss" } else { "vary-miss" };
+        if self.question.is_head() {
             return self.pass(why);
         }
         if slot.pass_until.is_some_and(|until| self.now < until) {
             let note = Note { detail: Some("hit-for-miss"), ..Note::forwarded(why) };
-            let fetch = Fetch::new(self.cache, self.question, (None, None), note);
-            return Plan::Step(Step::Fetch(fetch));
+            return self.fly_alone(slot, None, note);
         }
-        self.fly(slot, None, why)
+        let most = self.cache.inner.policy.max_object_bytes;
+        let holed = parts::holed(&slot.parts, self.question, most);
+        let mut plan = self.fly(slot, None, if holed.is_some() { "partial" } else { why });
+        if let Plan::Step(Step::Fetch(fetch)) = &mut plan {
+            fetch.holed = holed.map(Box::new);
+        }
+        plan
+    }
+
+    /// For a request for a part of what is not there as a page.
+    fn part(&self, slot: &mut Slot) -> Plan {
+        let control = &self.question.control;
+        let is_fresh = |entry: &Entry| {
+            let state = entry.state(self.now, &self.cache.inner.tags);
+            matches!(state, State::Fresh(_)) && !self.client_refuses(entry, state)
+        };
+        if let Some((entry, cut)) = parts::find(&slot.parts, self.question, is_fresh) {
+            slot.touch();
+            let left_ms = entry.terms.lifetime_ms.saturating_sub(entry.age_ms(self.now));
+            return Plan::Part(entry, cut, (Outcome::Hit, Note::hit(signed(left_ms))));
+        }
+        if control.only_if_cached {
+            return Plan::Step(Step::OnlyIfCached);
+        }
+        let why = match slot.parts.iter().any(|part| part.fits(self.question)) {
+            true => "partial",
+            false if slot.entries().next().is_none() => "uri-miss",
+            false => "vary-miss",
+        };
+        self.fly_alone(slot, None, Note::forwarded(why))
     }
 
     /// When the address is not known at all and nothing is to be noted about it.
@@ -201,6 +228,14 @@ impl Look<'_> {
         let note = Note::forwarded(why);
         let fetch = Fetch::new(self.cache, self.question, (entry, Some(flight)), note);
         Plan::Step(Step::Fetch(fetch))
+    }
+
+    /// Fetches for this visitor, with nobody waiting for it.
+    fn fly_alone(&self, slot: &mut Slot, entry: Option<Arc<Entry>>, note: Note) -> Plan {
+        let flight = Flight::alone();
+        slot.flights.push(Arc::clone(&flight));
+        let stale = (entry, Some(flight));
+        Plan::Step(Step::Fetch(Fetch::new(self.cache, self.question, stale, note)))
     }
 
     fn pass(&self, why: &'static str) -> Plan {

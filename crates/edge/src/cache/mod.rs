@@ -6,6 +6,7 @@
 //! the [`Clock`] alone.
 
 mod ahead;
+mod complete;
 mod content;
 mod control;
 pub(crate) mod date;
@@ -18,6 +19,7 @@ mod glance;
 mod key;
 mod look;
 mod note;
+mod parts;
 mod policy;
 mod question;
 mod range;
@@ -110,7 +112,7 @@ impl Cache {
 
     /// Forgets every variant of one address, such as `example.org` and `/events?page=2`; a soft
     /// purge makes them stale instead. Answers on their way are not stored. Returns how many
-    /// variants there were.
+    /// variants and parts there were.
     pub fn purge(&self, host: &str, target: &str, is_soft: bool) -> usize {
         self.note_purge("address", format!("{host}{target}"), is_soft);
         self.forget(host, target, is_soft)
@@ -122,15 +124,15 @@ impl Cache {
         let key = Key::new(host, &uri);
         self.shelve_purge(Purge::Address(key.as_str().to_owned()));
         let purged = self.inner.store.with_existing(&key, |slot| {
-            let variants = slot.variants.len();
+            let answers = slot.entries().count();
             match is_soft {
                 true => {
-                    slot.variants.iter().for_each(|entry| entry.soften());
+                    slot.entries().for_each(|entry| entry.soften());
                     slot.flights.drain(..).for_each(|flight| flight.revoke());
                 }
                 false => slot.clear(&self.inner.store.total),
             }
-            variants
+            answers
         });
         purged.unwrap_or(0)
     }

@@ -112,6 +112,11 @@ impl Question {
         &self.key
     }
 
+    /// Whether it is for a part of the page (RFC 9110 14.2: Range means something in a GET alone).
+    pub(super) fn asks_part(&self) -> bool {
+        self.method == Method::GET && self.headers.contains_key(header::RANGE)
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }

@@ -10,6 +10,7 @@ use super::{
     content::Reader,
     entry::Entry,
     note::Note,
+    parts::{Cut, Span},
     question::Question,
     range::{self, Part},
     terms::date_ms,
@@ -33,6 +34,8 @@ pub struct Served {
 pub enum Stored {
     /// All of it.
     Whole(Bytes),
+    /// All of it, in several runs.
+    Runs(Vec<Bytes>),
     /// It still comes in.
     Coming(Reader),
 }
@@ -122,6 +125,32 @@ pub(super) fn serve(
         None => Stored::Coming(entry.content.read()),
     };
     served(entry.status, headers, body)
+}
+
+/// Serves a part of a page that is there in parts.
+pub(super) fn serve_part(
+    entry: &Entry,
+    cut: Cut,
+    now: Duration,
+    (outcome, note): (Outcome, Note),
+) -> Served {
+    let mut headers = entry.headers.clone();
+    headers.insert(header::AGE, HeaderValue::from(entry.age_ms(now) / 1000));
+    note.append_to(&mut headers);
+    let body = match cut {
+        Cut::AsItCame => Stored::Whole(entry.content.get().cloned().unwrap_or_default()),
+        Cut::Bytes(Span { from, to, complete }, mut runs) => {
+            let complete = complete.map_or("*".to_owned(), |complete| complete.to_string());
+            let range = format!("bytes {from}-{}/{complete}", to - 1);
+            headers.insert(header::CONTENT_RANGE, text(&range));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+            match runs.len() {
+                1 => Stored::Whole(runs.remove(0)),
+                _ => Stored::Runs(runs),
+            }
+        }
+    };
+    Served { status: entry.status, headers, body, outcome }
 }
 
 /// Whether the client has what `entry` holds (RFC 9110 13.2.2; If-None-Match goes first).

@@ -126,7 +126,8 @@ impl Question {
 impl Fetch {
     /// Whether nothing at all is in memory for it.
     pub(crate) fn is_cold(&self) -> bool {
-        self.stale.is_none() && self.flight.is_some()
+        let is_shared = self.flight.as_ref().is_some_and(|flight| !flight.is_alone());
+        self.stale.is_none() && self.holed.is_none() && (is_shared || self.is_of_part())
     }
 
     /// Takes a page of the slower store in the place of what the origin would say, if it is fresh.

@@ -10,13 +10,15 @@ use std::{
     time::Duration,
 };
 
-use super::{entry::Entry, flight::Flight, key::Key};
+use super::{entry::Entry, flight::Flight, key::Key, parts::MAX_PARTS};
 
 /// What is known about one address.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     /// Newest last.
     pub(super) variants: Vec<Arc<Entry>>,
+    /// Parts of pages that are not there as a whole, newest last.
+    pub(super) parts: Vec<Arc<Entry>>,
     pub(super) flights: Vec<Arc<Flight>>,
     /// Until when requests for it do not wait for each other, because its answers are not stored.
     pub(super) pass_until: Option<Duration>,
@@ -189,7 +191,7 @@ impl Shard {
 }
 
 impl Slot {
-    /// Puts an entry in, in the place of one that answers the same requests.
+    /// Puts a page in, in the place of one that answers the same requests, and of parts of it.
     pub(super) fn put(&mut self, entry: Arc<Entry>, max_variants: usize, total: &AtomicU64) {
         entry.content.charge(entry.head_bytes(), total);
         self.take_out(total, |other| {
@@ -202,15 +204,33 @@ impl Slot {
         }
     }
 
-    /// Removes the entries that `is_out` picks.
-    pub(super) fn take_out(&mut self, total: &AtomicU64, is_out: impl Fn(&Entry) -> bool) {
-        self.variants.retain(|entry| {
-            let is_out = is_out(entry);
-            if is_out {
-                entry.content.discharge(total);
-            }
-            !is_out
-        });
+    /// Puts a part in. What of the others has no use any more is known when it is whole.
+    pub(super) fn put_part(&mut self, part: Arc<Entry>, total: &AtomicU64) {
+        part.content.charge(part.head_bytes(), total);
+        self.parts.push(part);
+        if self.parts.len() > MAX_PARTS {
+            self.parts.remove(0).content.discharge(total);
+        }
+    }
+
+    /// Pages and parts.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.variants.iter().chain(&self.parts)
+    }
+
+    /// Removes the pages and parts that `is_out` picks.
+    pub(super) fn take_out(&mut self, total: &AtomicU64, is_out: impl Fn(&Arc<Entry>) -> bool) {
+        take_out(&mut self.variants, total, &is_out);
+        take_out(&mut self.parts, total, is_out);
+    }
+
+    /// Removes the parts that `is_out` picks.
+    pub(super) fn take_out_parts(
+        &mut self,
+        total: &AtomicU64,
+        is_out: impl Fn(&Arc<Entry>) -> bool,
+    ) {
+        take_out(&mut self.parts, total, is_out);
     }
 
     /// Counts an answer from here, which keeps it from the hand for one more round.
@@ -228,10 +248,25 @@ impl Slot {
 
     fn is_empty(&self) -> bool {
         self.variants.is_empty()
+            && self.parts.is_empty()
             && self.flights.is_empty()
             && self.pass_until.is_none()
             && self.sick_until.is_none()
     }
+}
+
+fn take_out(
+    entries: &mut Vec<Arc<Entry>>,
+    total: &AtomicU64,
+    is_out: impl Fn(&Arc<Entry>) -> bool,
+) {
+    entries.retain(|entry| {
+        let is_out = is_out(entry);
+        if is_out {
+            entry.content.discharge(total);
+        }
+        !is_out
+    });
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::{
     control::Control,
     date,
+    parts::Claim,
     policy::{Action, Policy},
     question::Question,
 };
@@ -88,7 +89,9 @@ fn storable(
     (status, headers): (StatusCode, &HeaderMap),
     control: &Control,
 ) -> Result<(), &'static str> {
-    if status.as_u16() < 200 || matches!(status.as_u16(), 206 | 304) {
+    let is_part = status == StatusCode::PARTIAL_CONTENT;
+    let is_stray = is_part && Claim::of(status, headers, question).is_none();
+    if status.as_u16() < 200 || status == StatusCode::NOT_MODIFIED || is_stray {
         return Err("status");
     }
     let is_understood = is_understood(status);
@@ -210,11 +213,11 @@ pub(super) fn date_ms(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
     date::unix_ms(headers.get(name)?.to_str().ok()?)
 }
 
-/// Statuses whose rules about storing this cache knows: all those in the registry but 206 and 304.
+/// Statuses whose rules about storing this cache knows: all those in the registry but 304.
 fn is_understood(status: StatusCode) -> bool {
     status.canonical_reason().is_some()
 }
 
-/// RFC 9110 15.1: cacheable without explicit freshness. 206 is not stored here.
-const GUESSABLE: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
+/// RFC 9110 15.1: cacheable without explicit freshness.
+const GUESSABLE: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
 const DAY_MS: u64 = 86_400_000;

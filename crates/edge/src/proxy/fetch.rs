@@ -42,8 +42,8 @@ impl Edge {
 
     async fn exchange(
         &self,
-        fetch: Fetch,
-        extensions: Extensions,
+        mut fetch: Fetch,
+        mut extensions: Extensions,
         tell: impl FnOnce(Result<Response<Body>, Refusal>),
     ) -> Option<(Body, Filling)> {
         if let Some(disk) = self.inner.disk.as_ref().filter(|_| fetch.is_cold())
@@ -53,35 +53,43 @@ impl Edge {
             tell(Ok(answer(served)));
             return None;
         }
-        let question = fetch.question();
-        let head = (question.uri().clone(), fetch.headers());
-        let message = Message::new(question.method().clone(), head, Body::empty(), extensions);
-        let response = match self.send(message, question.key()).await {
-            Ok(response) => response,
-            Err(refusal) => {
-                tell(fetch.failed().map(answer).ok_or(refusal));
-                return None;
-            }
-        };
-        let (mut parts, body) = response.into_parts();
-        cache::strip_hop(&mut parts.headers);
-        match fetch.answered(parts.status, std::mem::take(&mut parts.headers)) {
-            Answered::Fill(served, filling) => {
-                let mut response = answer(served);
-                response.extensions_mut().extend(parts.extensions);
-                tell(Ok(response));
-                Some((body, filling))
-            }
-            Answered::Serve(served) => {
-                tell(Ok(answer(served)));
-                None
-            }
-            Answered::Forward(headers) => {
-                parts.headers = headers;
-                parts.extensions.insert(Outcome::Miss);
-                let body = self.patient(&parts.headers, body);
-                tell(Ok(Response::from_parts(parts, body)));
-                None
+        loop {
+            let question = fetch.question();
+            let head = (question.uri().clone(), fetch.headers());
+            let method = question.method().clone();
+            let extensions = match fetch.may_ask_again() {
+                true => extensions.clone(),
+                false => std::mem::take(&mut extensions),
+            };
+            let message = Message::new(method, head, Body::empty(), extensions);
+            let response = match self.send(message, question.key()).await {
+                Ok(response) => response,
+                Err(refusal) => {
+                    tell(fetch.failed().map(answer).ok_or(refusal));
+                    return None;
+                }
+            };
+            let (mut parts, body) = response.into_parts();
+            cache::strip_hop(&mut parts.headers);
+            match fetch.answered(parts.status, std::mem::take(&mut parts.headers)) {
+                Answered::Fill(served, filling) => {
+                    let mut response = answer(served);
+                    response.extensions_mut().extend(parts.extensions);
+                    tell(Ok(response));
+                    return Some((body, filling));
+                }
+                Answered::Serve(served) => {
+                    tell(Ok(answer(served)));
+                    return None;
+                }
+                Answered::Forward(headers) => {
+                    parts.headers = headers;
+                    parts.extensions.insert(Outcome::Miss);
+                    let body = self.patient(&parts.headers, body);
+                    tell(Ok(Response::from_parts(parts, body)));
+                    return None;
+                }
+                Answered::Again(again) => fetch = again,
             }
         }
     }

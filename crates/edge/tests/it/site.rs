@@ -113,6 +113,7 @@ fn run(
     let Some(said) = origin(asked.last().unwrap()) else { return fetch.failed().map(Ok) };
     let (status, headers, body) = message(said);
     Some(match fetch.answered(status, headers) {
+        Answered::Again(fetch) => return run(fetch, origin, asked),
         Answered::Serve(served) => Ok(served),
         Answered::Forward(headers) => Err((status.as_u16(), headers, body)),
         Answered::Fill(served, mut filling) => {
@@ -138,6 +139,7 @@ pub(crate) fn message((status, fields, body): Said) -> (StatusCode, HeaderMap, B
 pub(crate) fn read(body: Stored) -> Option<Bytes> {
     match body {
         Stored::Whole(bytes) => Some(bytes),
+        Stored::Runs(runs) => Some(runs.concat().into()),
         Stored::Coming(mut reader) => {
             let mut all = Vec::new();
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

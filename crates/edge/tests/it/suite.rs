@@ -38,8 +38,10 @@ async fn the_public_suite_passes_as_much_as_it_ever_has() {
         .filter(|(_, (_, result, _))| matches!(result.as_str(), "setup" | "dependency"))
         .map(|(id, _)| id.as_str())
         .collect();
-    let again = suite(folder, &base, &disturbed.join(",")).await;
-    results.extend(again);
+    if !disturbed.is_empty() {
+        let again = suite(folder, &base, &disturbed.join(",")).await;
+        results.extend(again);
+    }
     trigger.request();
     served.await.unwrap().unwrap();
     if !only.is_empty() {
