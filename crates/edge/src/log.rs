@@ -10,7 +10,6 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, Uri, header};
-use serde::Serialize;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Notify,
@@ -69,11 +68,10 @@ impl AccessLog {
         let lines = &self.open.0;
         let mut text = lines.text.lock().unwrap_or_else(PoisonError::into_inner);
         let before = text.len();
-        if before > MOST_BYTES || serde_json::to_writer(&mut *text, line).is_err() {
-            text.truncate(before);
+        if before > MOST_BYTES {
             return false;
         }
-        text.push(b'\n');
+        line.write(&mut text);
         let is_much = before < MUCH_BYTES && text.len() >= MUCH_BYTES;
         drop(text);
         if is_much {
@@ -109,7 +107,7 @@ impl LogWriter {
 }
 
 /// What is said about one request.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(crate) struct Line<'a> {
     pub(crate) time_ms: i64,
     pub(crate) id: &'a str,
@@ -121,11 +119,54 @@ pub(crate) struct Line<'a> {
     pub(crate) bytes: u64,
     pub(crate) took_us: u64,
     pub(crate) cache: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<&'a str>,
     /// Whether the body broke off, at either side.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) broken: bool,
+}
+
+impl Line<'_> {
+    /// Puts it at the end of `out`, as JSON and with the end of the line.
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut field = |name: &str, value: Value<'_>| {
+            out.extend_from_slice(name.as_bytes());
+            // Writing to memory does not fail.
+            let _ = match value {
+                Value::Text(text) if text.bytes().all(is_itself) => {
+                    for part in ["\"", text, "\""] {
+                        out.extend_from_slice(part.as_bytes());
+                    }
+                    Ok(())
+                }
+                Value::Text(text) => serde_json::to_writer(&mut *out, text),
+                Value::Number(number) => serde_json::to_writer(&mut *out, &number),
+            };
+        };
+        field("{\"time_ms\":", Value::Number(self.time_ms));
+        field(",\"id\":", Value::Text(self.id));
+        field(",\"client\":", Value::Text(self.client));
+        field(",\"method\":", Value::Text(self.method));
+        field(",\"host\":", Value::Text(self.host));
+        field(",\"target\":", Value::Text(self.target));
+        field(",\"status\":", Value::Number(self.status.into()));
+        field(",\"bytes\":", Value::Number(self.bytes.try_into().unwrap_or(i64::MAX)));
+        field(",\"took_us\":", Value::Number(self.took_us.try_into().unwrap_or(i64::MAX)));
+        field(",\"cache\":", Value::Text(self.cache));
+        if let Some(server) = self.server {
+            field(",\"server\":", Value::Text(server));
+        }
+        out.extend_from_slice(if self.broken { b",\"broken\":true}\n" } else { b"}\n" });
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Value<'a> {
+    Text(&'a str),
+    Number(i64),
+}
+
+/// Whether a byte stands for itself in a string of JSON.
+fn is_itself(byte: u8) -> bool {
+    byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
 /// What is known of a request while it is answered.
@@ -224,3 +265,48 @@ pub(crate) fn micros(time: Duration) -> u64 {
 const MOST_BYTES: usize = 4 << 20;
 const MUCH_BYTES: usize = 128 << 10;
 const BATCH: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_json_whatever_a_visitor_asks_for() {
+        for target in ["/", "/a?b=c", "/\"", "/\\", "/\u{1}\u{7f}", "/é\u{2028}\n"] {
+            for (server, broken) in [(None, false), (Some("a\tb"), true)] {
+                let (time_ms, status, bytes, took_us) = (-1, 200, u64::from(u32::MAX) + 1, 7);
+                let line = Line {
+                    time_ms,
+                    id: "0123",
+                    client: "::1",
+                    method: "GET",
+                    host: "a.example",
+                    target,
+                    status,
+                    bytes,
+                    took_us,
+                    cache: "pass",
+                    server,
+                    broken,
+                };
+                let mut out = b"before\n".to_vec();
+                line.write(&mut out);
+                let text = String::from_utf8(out).unwrap();
+                let text = text.strip_prefix("before\n").unwrap().strip_suffix('\n').unwrap();
+                assert!(!text.contains('\n'), "{text}");
+                let mut expected = serde_json::json!({
+                    "time_ms": time_ms, "id": "0123", "client": "::1", "method": "GET",
+                    "host": "a.example", "target": target, "status": status, "bytes": bytes,
+                    "took_us": took_us, "cache": "pass",
+                });
+                if let Some(server) = server {
+                    expected["server"] = server.into();
+                }
+                if broken {
+                    expected["broken"] = true.into();
+                }
+                assert_eq!(serde_json::from_str::<serde_json::Value>(text).unwrap(), expected);
+            }
+        }
+    }
+}
