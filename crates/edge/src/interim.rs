@@ -8,9 +8,9 @@ use std::{
 };
 
 use http::StatusCode;
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
-use crate::upstream::{MOST_FIELDS, parse_head};
+use crate::upstream::{UNREAD, parse_head};
 
 /// The interim answers on one connection of a visitor. Clones are of the same connection.
 #[derive(Clone, Debug, Default)]
@@ -49,8 +49,13 @@ impl Interims {
         self.lock().is_open = false;
     }
 
-    /// Puts what waits at the end of `out`; `writer` is woken when more comes.
-    pub(crate) fn take(&self, out: &mut Vec<u8>, writer: &Waker) {
+    /// Puts what waits at the end of `out`.
+    pub(crate) fn take(&self, out: &mut Vec<u8>) {
+        out.append(&mut self.lock().waiting);
+    }
+
+    /// As [`take`](Self::take); `writer` is woken when more comes.
+    pub(crate) fn take_all(&self, out: &mut Vec<u8>, writer: &Waker) {
         let mut state = self.lock();
         if !state.waiting.is_empty() {
             out.append(&mut state.waiting);
@@ -68,8 +73,8 @@ impl Interims {
 impl Teller {
     /// A back end has sent the interim head at the beginning of `input`.
     pub(crate) fn tell(&self, input: &[u8]) {
-        let mut fields = [EMPTY_HEADER; MOST_FIELDS];
-        let Ok(Some((head, fields))) = parse_head(input, &mut fields, false) else { return };
+        let mut room = UNREAD;
+        let Ok(Some((head, fields))) = parse_head(input, &mut room, false) else { return };
         // What the visitor sends is waited for by the edge.
         if head.status == StatusCode::CONTINUE {
             return;

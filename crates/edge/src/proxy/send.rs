@@ -12,7 +12,7 @@ use crate::{
     Body,
     balance::{Balance, Choice, Picked, Standing, consistent, pick, pick_only},
     cache::Key,
-    upstream::{Answer, Cause, Failure, Lease, Message, Server},
+    upstream::{Answer, Cause, Failure, Lease, Limit, Message, Server},
 };
 
 /// Why there is no answer.
@@ -36,6 +36,19 @@ pub(super) enum Refusal {
 #[derive(Clone, Debug)]
 pub(crate) struct ServedBy(pub(crate) Arc<Server>);
 
+/// What the servers have said, or why none is asked any more.
+pub(super) type Forwarded = Result<(Arc<Server>, Answer), Refusal>;
+
+/// How far the sending of a request has got.
+#[derive(Debug)]
+pub(super) struct Round {
+    tried: Vec<Arc<Server>>,
+    /// See [`Balance::Consistent`].
+    address: u64,
+    /// When the server that has it now was asked, or had answered.
+    pub(super) now: Duration,
+}
+
 impl Edge {
     /// Sends `message` until a server answers well, as often as it may be.
     pub(super) async fn send(
@@ -44,63 +57,89 @@ impl Edge {
         key: &Key,
     ) -> Result<Response<Body>, Refusal> {
         let now = self.inner.clock.elapsed();
-        let (server, answer) = self.forward(&mut message, key.as_str(), now).await?;
+        let round = self.round(key.as_str(), now);
+        let (server, answer) = self.forward(&mut message, round, None).await?;
         let mut response = answer.into_response();
         response.extensions_mut().insert(ServedBy(server));
         Ok(response)
     }
 
-    /// As [`send`](Self::send); `key` is the address by which servers may be chosen.
-    pub(super) async fn forward(
-        &self,
-        message: &mut Message,
-        key: &str,
-        now: Duration,
-    ) -> Result<(Arc<Server>, Answer), Refusal> {
-        let inner = &self.inner;
-        inner.budget.deposit();
-        let address = match inner.config.balance {
+    /// Begins to send a request; `key` is the address by which servers may be chosen.
+    pub(super) fn round(&self, key: &str, now: Duration) -> Round {
+        self.inner.budget.deposit();
+        let address = match self.inner.config.balance {
             Balance::Consistent => consistent::hash(&[key]),
             _ => 0,
         };
-        let (mut tried, mut now) = (Vec::new(), now);
+        Round { tried: Vec::new(), address, now }
+    }
+
+    /// Sends `message` until a server answers well, as often as it may be. `begun` is a place at a
+    /// server where it could not be sent over a connection that was at rest.
+    pub(super) async fn forward(
+        &self,
+        message: &mut Message,
+        mut round: Round,
+        mut begun: Option<(Lease, Limit)>,
+    ) -> Forwarded {
+        let config = &self.inner.config;
         loop {
-            let lease = match self.free(&tried, address, now) {
-                Some(lease) => lease,
+            let (server, result) = match begun.take() {
+                Some((lease, limit)) => {
+                    let server = Arc::clone(lease.server());
+                    let result = server.send_anew(message, (lease, limit), config).await;
+                    (server, result)
+                }
                 None => {
-                    let lease = self.lease(&tried, address).await?;
-                    now = inner.clock.elapsed();
-                    lease
+                    let lease = match self.free(&round) {
+                        Some(lease) => lease,
+                        None => {
+                            let lease = self.lease(&round).await?;
+                            round.now = self.inner.clock.elapsed();
+                            lease
+                        }
+                    };
+                    let server = Arc::clone(lease.server());
+                    let result = server.send(message, lease, (config, round.now)).await;
+                    (server, result)
                 }
             };
-            let server = Arc::clone(lease.server());
-            let started = now;
-            let result = server.send(message, lease, &inner.config).await;
-            now = inner.clock.elapsed();
-            let took = now.saturating_sub(started);
-            match result {
-                Ok(answer) => {
-                    let is_bad = is_bad(answer.status());
-                    self.note(&server, now, took, !is_bad);
-                    if !is_bad || !message.is_read() {
-                        return Ok((server, answer));
-                    }
-                    tried.push(Arc::clone(&server));
-                    if !self.may_retry(&tried, now) {
-                        return Ok((server, answer));
-                    }
+            let may = (message.is_read(), message.may_repeat);
+            if let Some(forwarded) = self.judge(&mut round, may, (server, result)) {
+                return forwarded;
+            }
+        }
+    }
+
+    /// What follows from what a server has said to a request that `is_read` and `may_repeat`, or not;
+    /// `None` when another server is to be tried.
+    pub(super) fn judge(
+        &self,
+        round: &mut Round,
+        (is_read, may_repeat): (bool, bool),
+        (server, result): (Arc<Server>, Result<Answer, Failure>),
+    ) -> Option<Forwarded> {
+        let now = self.inner.clock.elapsed();
+        let took = now.saturating_sub(round.now);
+        round.now = now;
+        match result {
+            Ok(answer) => {
+                let is_bad = is_bad(answer.status());
+                self.note(&server, now, took, !is_bad);
+                if !is_bad || !is_read {
+                    return Some(Ok((server, answer)));
                 }
-                Err(Failure { cause, is_unsent }) => {
-                    if !cause.is_visitors() {
-                        self.note(&server, now, took, false);
-                        tracing::debug!("back end {} failed: {cause}", server.name);
-                    }
-                    tried.push(server);
-                    let may_repeat = message.may_repeat || is_unsent;
-                    if !may_repeat || !self.may_retry(&tried, now) {
-                        return Err(Refusal::Failed(cause));
-                    }
+                round.tried.push(Arc::clone(&server));
+                (!self.may_retry(round)).then_some(Ok((server, answer)))
+            }
+            Err(Failure { cause, is_unsent }) => {
+                if !cause.is_visitors() {
+                    self.note(&server, now, took, false);
+                    tracing::debug!("back end {} failed: {cause}", server.name);
                 }
+                round.tried.push(server);
+                let may_repeat = may_repeat || is_unsent;
+                (!(may_repeat && self.may_retry(round))).then_some(Err(Refusal::Failed(cause)))
             }
         }
     }
@@ -113,24 +152,19 @@ impl Edge {
         }
     }
 
-    /// Whether another server may be tried after those in `tried`.
-    fn may_retry(&self, tried: &[Arc<Server>], now: Duration) -> bool {
-        let may = tried.len() <= self.inner.config.retries
-            && self.pick(&self.inner.fleet.now(), tried, (0, now)) != Picked::None
-            && self.inner.budget.withdraw(now);
+    /// Whether another server may be tried after those that were.
+    fn may_retry(&self, round: &Round) -> bool {
+        let may = round.tried.len() <= self.inner.config.retries
+            && self.pick(&self.inner.fleet.now(), round, round.now) != Picked::None
+            && self.inner.budget.withdraw(round.now);
         if may {
             self.inner.stats.retries.add(1);
         }
         may
     }
 
-    fn pick(
-        &self,
-        servers: &[Arc<Server>],
-        tried: &[Arc<Server>],
-        (address, now): (u64, Duration),
-    ) -> Picked {
-        let inner = &self.inner;
+    fn pick(&self, servers: &[Arc<Server>], round: &Round, now: Duration) -> Picked {
+        let (inner, tried) = (&self.inner, &round.tried[..]);
         let max_requests = inner.config.max_requests_per_server;
         if let ([only], []) = (servers, tried) {
             return pick_only(&only.standing, (now, max_requests));
@@ -145,22 +179,22 @@ impl Edge {
             max_requests,
             tried: &tried,
             random: self.draw(),
-            address,
+            address: round.address,
         };
         pick(&standings, choice)
     }
 
     /// A place at a server that was not tried, if there is one right now.
-    fn free(&self, tried: &[Arc<Server>], address: u64, now: Duration) -> Option<Lease> {
+    pub(super) fn free(&self, round: &Round) -> Option<Lease> {
         let servers = self.inner.fleet.now();
-        match self.pick(&servers, tried, (address, now)) {
+        match self.pick(&servers, round, round.now) {
             Picked::Server(index) => Some(servers[index].lease()),
             Picked::Busy | Picked::None => None,
         }
     }
 
     /// A place at a server that was not tried; waits for one while the queue is not full.
-    async fn lease(&self, tried: &[Arc<Server>], address: u64) -> Result<Lease, Refusal> {
+    async fn lease(&self, round: &Round) -> Result<Lease, Refusal> {
         let inner = &self.inner;
         let mut place = None;
         let limit = Duration::from_millis(inner.config.queue_timeout_ms);
@@ -170,7 +204,7 @@ impl Edge {
             let mut freed = std::pin::pin!(inner.fleet.freed.notified());
             freed.as_mut().enable();
             let (servers, now) = (inner.fleet.now(), inner.clock.elapsed());
-            match self.pick(&servers, tried, (address, now)) {
+            match self.pick(&servers, round, now) {
                 Picked::Server(index) => return Ok(servers[index].lease()),
                 Picked::None => return Err(Refusal::NoServer),
                 Picked::Busy => {}
@@ -202,6 +236,6 @@ impl Drop for Place<'_> {
 }
 
 /// Statuses that say that the server, not the request, is at fault.
-fn is_bad(status: StatusCode) -> bool {
+pub(super) fn is_bad(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

@@ -2,12 +2,14 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::ready,
     time::Duration,
 };
 
@@ -23,7 +25,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Edge,
-    quick::{Quick, Turn},
+    quick::{Quick, Shared, Turn},
     streams::{Streams, Verdict},
 };
 use crate::{
@@ -109,7 +111,8 @@ impl Talk {
         let turn = Turn::new(&self.edge.inner.clock);
         // Where all is to be asked over HTTPS, nothing is answered from memory either.
         let who = (self.visitor, self.scheme, self.https_port.is_none());
-        let io = TokioIo::new(Quick::new(stream, &self.edge, who, &turn));
+        let own = Shared::new(Quick::new(stream, &self.edge, who, &turn));
+        let io = TokioIo::new(own.clone());
         let mut builder = http1::Builder::new();
         // Heads that do not come are watched for below hyper, which sees only some of them.
         builder.max_buf_size(config.max_head_bytes).max_header_size(config.max_head_bytes);
@@ -139,8 +142,14 @@ impl Talk {
             }
         });
         let mut connection = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
+        // hyper has nothing to do while the edge answers by itself.
+        let mut answered = std::pin::pin!(poll_fn(|cx| {
+            ready!(own.poll_own(cx));
+            connection.as_mut().poll(cx)
+        }));
         tokio::select! {
-            over = connection.as_mut() => return over,
+            biased;
+            over = answered.as_mut() => return over,
             () = shutdown.requested() => {}
         }
         // A request may be on its way on a connection that is at rest. It gets its answer, and is
@@ -148,7 +157,7 @@ impl Talk {
         self.is_ending.store(true, Ordering::Relaxed);
         turn.stop();
         tokio::select! {
-            over = connection.as_mut() => return over,
+            over = answered.as_mut() => return over,
             () = self.edge.inner.clock.sleep(LAST_REST) => {}
         }
         connection.as_mut().graceful_shutdown();

@@ -5,69 +5,83 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
+use httparse::Header;
+use throng_core::Clock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{
     Cause, Lease,
     chunks::{Chunks, Piece},
-    head::{Framing, Head},
+    head::{Framing, Head, UNREAD, parse},
     message::{Sending, Stopped},
     socket::Socket,
 };
 use crate::{Body, body::BoxError, interim::Teller};
 
 /// A connection between two exchanges, or in the middle of one.
-#[derive(Debug)]
 pub(crate) struct Connection {
     socket: Socket,
     /// What has come and was not taken.
     input: BytesMut,
     /// Whether the last read filled all the room that there was.
     is_flowing: bool,
+    /// Wakes whoever waits for an answer; from one exchange to the next it is left to run.
+    tick: Option<Tick>,
 }
+
+type Tick = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(crate) struct Trouble {
     pub(super) cause: Cause,
     /// The connection was closed before anything came: if it had been at rest, it was about to be.
     pub(super) is_untouched: bool,
 }
 
 /// What is to be known of a request while its answer is read.
-#[derive(Debug)]
-pub(super) struct Wanted<'a> {
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
     /// Whether the answer has no body: it is to a HEAD.
     pub(super) is_bare: bool,
-    pub(super) teller: Option<&'a Teller>,
+    /// Whether sending it twice does no harm.
+    pub(super) may_repeat: bool,
+    pub(super) teller: Option<Teller>,
     /// Interim answers that have come.
     pub(super) interims: u32,
 }
 
+impl Wanted {
+    /// For a GET without a body; interim answers to it are told to `teller`.
+    pub(crate) fn telling(teller: Teller) -> Self {
+        Self { is_bare: false, may_repeat: true, teller: Some(teller), interims: 0 }
+    }
+}
+
 impl Connection {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, input: BytesMut::new(), is_flowing: false }
+        Self { socket, input: BytesMut::new(), is_flowing: false, tick: None }
     }
 
     /// Whether nothing has come since the last answer, its end included.
     pub(super) fn is_at_rest(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.input.is_empty() && self.poll_fill(&mut cx).is_pending()
+        self.input.is_empty() && self.socket.is_quiet()
     }
 
-    /// Sends, and reads the head of the answer, which stays in the input. It may come before all is
-    /// sent.
+    /// Sends, and reads the head of the answer, which is told to `read` and stays in the input. It may
+    /// come before all is sent.
     pub(super) fn poll_exchange(
         &mut self,
         cx: &mut Context<'_>,
-        sending: &mut Sending,
-        wanted: &mut Wanted<'_>,
+        (sending, wanted): (&mut Sending, &mut Wanted),
+        read: impl FnOnce(Head, &[Header<'_>]),
     ) -> Poll<Result<Head, Trouble>> {
         let broken = |is_untouched| Trouble { cause: Cause::Broken, is_untouched };
         let mut is_stopped = false;
@@ -81,9 +95,10 @@ impl Connection {
         }
         loop {
             if !self.input.is_empty() {
-                match Head::read(&self.input, wanted.is_bare) {
-                    Ok(Some(head)) if is_interim(head.status) => {
-                        if let Some(teller) = wanted.teller {
+                let mut fields = UNREAD;
+                match parse(&self.input, &mut fields, wanted.is_bare) {
+                    Ok(Some((head, _))) if is_interim(head.status) => {
+                        if let Some(teller) = &wanted.teller {
                             teller.tell(&self.input);
                         }
                         self.input.advance(head.length);
@@ -93,7 +108,10 @@ impl Connection {
                         }
                         continue;
                     }
-                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(Some((head, fields))) => {
+                        read(head, fields);
+                        return Poll::Ready(Ok(head));
+                    }
                     Ok(None) => {}
                     Err(malformed) => {
                         tracing::debug!("{malformed}");
@@ -110,6 +128,22 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Ready when it has waited for some of `time`, which may be a little longer ago: most answers
+    /// come before, and cost no timer.
+    pub(super) fn poll_tick(
+        &mut self,
+        cx: &mut Context<'_>,
+        (clock, time): (&Clock, Duration),
+    ) -> Poll<()> {
+        let tick = self.tick.get_or_insert_with(|| {
+            let clock = clock.clone();
+            Box::pin(async move { clock.sleep(time).await })
+        });
+        ready!(tick.as_mut().poll(cx));
+        self.tick = None;
+        Poll::Ready(())
     }
 
     /// Reads more into the input; 0 is the end.
@@ -281,6 +315,21 @@ impl Incoming {
         }
     }
 
+    /// Puts the whole body at the end of `out`, where it has come already and is no longer than
+    /// `most`; tells how long it is.
+    pub(crate) fn take_whole(&mut self, most: usize, out: &mut Vec<u8>) -> Option<usize> {
+        let Coming::Length(left) = &mut self.body else { return None };
+        let length = usize::try_from(*left).ok().filter(|length| *length <= most)?;
+        if length > 0 {
+            let input = &mut self.connection.as_mut()?.input;
+            out.extend_from_slice(input.get(..length)?);
+            input.advance(length);
+            *left = 0;
+            self.finish();
+        }
+        Some(length)
+    }
+
     /// The body is over; the connection is for the next, if nothing speaks against it.
     fn finish(&mut self) {
         let Some(connection) = self.connection.take() else { return };
@@ -314,6 +363,12 @@ impl Upgraded {
     /// The connection and the place at its server, once.
     pub(crate) fn take(&self) -> Option<Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 

@@ -70,6 +70,11 @@ impl Counts {
         (self.failed_checks.load(Ordering::Relaxed), self.downs.load(Ordering::Relaxed))
     }
 
+    /// How often checks took it out.
+    pub(crate) fn downs(&self) -> u64 {
+        self.downs.load(Ordering::Relaxed)
+    }
+
     /// When checks last took it out or brought it back.
     pub(crate) fn changed(&self) -> Duration {
         Duration::from_millis(self.changed_ms.load(Ordering::Relaxed))

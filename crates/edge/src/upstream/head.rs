@@ -4,9 +4,11 @@
 //! also where hyper takes a guess: a length beside a coding, several lengths, another coding beside
 //! chunks.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use httparse::{EMPTY_HEADER, Header, Response, Status};
+use httparse::{Header, ParserConfig, Response, Status};
 
 /// What is at the beginning of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,23 +40,16 @@ pub(crate) enum Framing {
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 impl Head {
-    /// Reads the head at the beginning of `input`; `None` when more has to come. `is_bare` when it
-    /// answers a HEAD.
-    pub(crate) fn read(input: &[u8], is_bare: bool) -> Result<Option<Self>, Malformed> {
-        let mut fields = [EMPTY_HEADER; MOST_FIELDS];
-        let Some((head, _)) = parse(input, &mut fields, is_bare)? else { return Ok(None) };
-        Ok(Some(head))
-    }
-
-    /// The fields of a head that [`read`](Self::read) has found in `input`.
+    /// The fields of a head that [`parse`] has found in `input`.
     pub(crate) fn fields(&self, input: &[u8]) -> HeaderMap {
         // All values share one allocation.
         let all = Bytes::copy_from_slice(&input[..self.length]);
-        let mut fields = [EMPTY_HEADER; MOST_FIELDS];
-        let mut response = Response::new(&mut fields);
-        let _ = response.parse(&all); // it was whole before
-        let mut headers = HeaderMap::with_capacity(response.headers.len() + 4);
-        for Header { name, value } in response.headers.iter() {
+        let mut room = UNREAD;
+        // It was whole before; how its body ends is known.
+        let fields = parse(&all, &mut room, true).ok().flatten();
+        let fields = fields.map_or(&[][..], |(_, fields)| fields);
+        let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+        for Header { name, value } in fields {
             let name = HeaderName::from_bytes(name.as_bytes());
             let value = HeaderValue::from_maybe_shared(all.slice_ref(value));
             if let (Ok(name), Ok(value)) = (name, value) {
@@ -65,14 +60,19 @@ impl Head {
     }
 }
 
-/// As [`Head::read`], with all that is said.
+/// Where the fields of a head are put; nobody has to clear it before.
+pub(crate) type Room<'i> = [MaybeUninit<Header<'i>>; MOST_FIELDS];
+
+/// Reads the head at the beginning of `input`, and its fields into `room`; `None` when more has to
+/// come. `is_bare` when it answers a HEAD.
 pub(crate) fn parse<'f, 'i>(
     input: &'i [u8],
-    fields: &'f mut [Header<'i>],
+    room: &'f mut Room<'i>,
     is_bare: bool,
 ) -> Result<Option<(Head, &'f [Header<'i>])>, Malformed> {
-    let mut response = Response::new(fields);
-    let length = match response.parse(input) {
+    let mut response = Response::new(&mut []);
+    let parser = ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut response, input, room) {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if input.len() > MOST_HEAD => return Err(Malformed("a long head")),
         Ok(Status::Partial) => return Ok(None),
@@ -178,6 +178,8 @@ fn number(value: &[u8]) -> Option<u64> {
 
 /// As other proxies take.
 pub(crate) const MOST_FIELDS: usize = 100;
+/// No fields yet.
+pub(crate) const UNREAD: Room<'_> = [const { MaybeUninit::uninit() }; MOST_FIELDS];
 /// Of one head, and of the trailers of one answer.
 pub(crate) const MOST_HEAD: usize = 64 << 10;
 
@@ -186,7 +188,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Option<Head>, Malformed> {
-        Head::read(text.as_bytes(), false)
+        read_as(text, false)
+    }
+
+    fn read_as(text: &str, is_bare: bool) -> Result<Option<Head>, Malformed> {
+        Ok(parse(text.as_bytes(), &mut { UNREAD }, is_bare)?.map(|(head, _)| head))
     }
 
     #[test]
@@ -205,7 +211,7 @@ mod tests {
         assert!(!read(old).unwrap().unwrap().is_persistent);
         let kept = "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\n";
         assert!(read(kept).unwrap().unwrap().is_persistent);
-        let bare = Head::read(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", true);
+        let bare = read_as("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", true);
         assert_eq!(bare.unwrap().unwrap().framing, Framing::Nothing);
         let unchanged = "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n";
         assert_eq!(read(unchanged).unwrap().unwrap().framing, Framing::Nothing);

@@ -10,7 +10,7 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri, header};
 use http_body::Body as HttpBody;
 use tokio::io::AsyncWrite;
 
-use super::{Cause, socket::Socket};
+use super::{Answer, Cause, Failure, attempt::Settled, connection::Wanted, socket::Socket};
 use crate::{Body, interim::Teller, limit::Cut};
 
 /// A request for a back end. It can be sent until something of it has left that cannot be had again.
@@ -95,13 +95,9 @@ impl Message {
         Self { teller: Some(teller), ..self }
     }
 
-    pub(super) fn teller(&self) -> Option<Teller> {
-        self.teller.clone()
-    }
-
-    /// Whether its answer has no body.
-    pub(crate) fn is_bare(&self) -> bool {
-        self.method == Method::HEAD
+    pub(super) fn wanted(&self) -> Wanted {
+        let is_bare = self.method == Method::HEAD;
+        Wanted { is_bare, may_repeat: self.may_repeat, teller: self.teller.clone(), interims: 0 }
     }
 
     pub(crate) fn is_read(&self) -> bool {
@@ -122,13 +118,28 @@ impl Message {
                 (head.into(), coding, body)
             }
         };
-        let (is_begun, is_beyond_head, is_flushed) = (body.is_none(), false, false);
-        Some(Sending { out, sent: 0, body, coding, is_begun, is_beyond_head, is_flushed })
+        let is_begun = body.is_none();
+        Some(Sending { body, coding, is_begun, ..Sending::written(out) })
     }
 
     /// Takes back what was not, or not all, sent.
     pub(super) fn keep(&mut self, sending: Sending) {
         self.sending = Some(sending);
+    }
+
+    /// The answer, or what went wrong and may be tried elsewhere.
+    pub(super) fn settled(&mut self, settled: Settled) -> Result<Answer, Failure> {
+        match settled {
+            Settled::Answered(incoming) => Ok(Answer::Wire(incoming)),
+            Settled::Failed(failure, sending) => {
+                self.keep(sending);
+                Err(failure)
+            }
+            Settled::Anew(_, sending) => {
+                self.keep(sending);
+                Err(Failure { cause: Cause::Broken, is_unsent: false })
+            }
+        }
     }
 
     /// For a service in this process; its body is there once. `None` for what was written for the
@@ -145,6 +156,19 @@ impl Message {
 }
 
 impl Sending {
+    /// A request without a body.
+    pub(crate) fn written(head: Bytes) -> Self {
+        Self {
+            out: head,
+            sent: 0,
+            body: None,
+            coding: Coding::Nothing,
+            is_begun: true,
+            is_beyond_head: false,
+            is_flushed: false,
+        }
+    }
+
     /// Writes as much as can be written. Ready when all of it is.
     pub(super) fn poll(
         &mut self,

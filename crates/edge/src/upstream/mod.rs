@@ -1,5 +1,6 @@
 //! A back end: a server somewhere, or a service in this process.
 
+mod attempt;
 mod chunks;
 mod connection;
 mod counts;
@@ -22,12 +23,13 @@ use tokio::sync::{Notify, watch};
 use tower_service::Service;
 
 pub use self::trust::Trust;
-use self::{connection::Connection, counts::Counts, pool::Pool, service::Local, trust::Secure};
 pub(crate) use self::{
-    connection::{Incoming, Upgraded},
-    head::{Framing, MOST_FIELDS, parse as parse_head},
-    message::Message,
+    attempt::{Attempt, Limit, Settled},
+    connection::{Incoming, Trouble, Upgraded, Wanted},
+    head::{Framing, Head, UNREAD, parse as parse_head},
+    message::{Message, Sending},
 };
+use self::{connection::Connection, counts::Counts, pool::Pool, service::Local, trust::Secure};
 use crate::{
     Body, Config, Error, ServerStatus,
     balance::Standing,
@@ -106,7 +108,7 @@ pub(crate) struct Server {
     kind: Kind,
     pub(crate) standing: Standing,
     pub(crate) counts: Counts,
-    /// Counts how often checks took it out, so that requests that wait for it notice.
+    /// Counts how often checks took it out, so that those who wait for a connection notice.
     went_down: watch::Sender<u64>,
     freed: Arc<Notify>,
     clock: Clock,
@@ -187,53 +189,96 @@ impl Server {
     /// Sends `message` and waits for the head of the answer. A request that may be sent again gives
     /// up on a server whose checks begin to fail.
     pub(crate) async fn send(
-        self: &Arc<Self>,
+        &self,
         message: &mut Message,
         lease: Lease,
-        config: &Config,
+        (config, now): (&Config, Duration),
     ) -> Result<Answer, Failure> {
-        self.counts.asked();
-        let answer = self.exchange(message, lease, config).await;
-        match &answer {
-            Ok(answer) => self.counts.answered(answer.status()),
-            Err(failure) => self.counts.failed(failure.cause),
+        let limit = Limit::new(config, now);
+        let Some(connection) = self.rested(message.may_repeat, now) else {
+            return self.send_anew(message, (lease, limit), config).await;
+        };
+        let Some(sending) = message.sending() else {
+            // A part of it is gone.
+            self.counts.failed(Cause::Broken);
+            return Err(Failure { cause: Cause::Broken, is_unsent: false });
+        };
+        let what = (sending, message.wanted());
+        match Attempt::rested(connection, (lease, limit), what).finish().await {
+            Settled::Anew(lease, sending) => {
+                message.keep(sending);
+                self.send_anew(message, (lease, limit), config).await
+            }
+            settled => message.settled(settled),
         }
-        answer
     }
 
-    async fn exchange(
-        self: &Arc<Self>,
+    /// Counts a request, and finds a connection for it that is at rest.
+    pub(crate) fn rested(&self, may_repeat: bool, now: Duration) -> Option<Connection> {
+        self.counts.asked();
+        match &self.kind {
+            Kind::Local(_) => None,
+            Kind::Http(pool) => pool.take(now, may_repeat),
+        }
+    }
+
+    /// As [`send`](Self::send), but not over a connection that was at rest. It counts as the same
+    /// request.
+    pub(crate) async fn send_anew(
+        &self,
         message: &mut Message,
-        lease: Lease,
+        (lease, limit): (Lease, Limit),
         config: &Config,
     ) -> Result<Answer, Failure> {
-        let limit = Duration::from_millis(config.answer_timeout_ms);
-        let failed = |cause| Failure { cause, is_unsent: false };
+        let failed = |cause, is_unsent| {
+            self.counts.failed(cause);
+            Err(Failure { cause, is_unsent })
+        };
         match &self.kind {
             Kind::Local(local) => {
-                let request = message.request().ok_or(failed(Cause::Connect))?;
-                let answer = self.clock.timeout(limit, local.call(request)).await;
-                let answer = answer.ok_or(failed(Cause::Late))?;
-                let answer = answer.map_err(|_| failed(Cause::Broken))?;
-                Ok(Answer::Local(answer.map(|body| body.with_ending(Box::new(lease)))))
-            }
-            Kind::Http(pool) => {
-                let connect = Duration::from_millis(config.connect_timeout_ms);
-                let may_repeat = message.may_repeat;
-                let mut down = self.went_down.subscribe();
-                let answer = pool.send(message, lease, (&self.clock, connect));
-                let answer = async {
-                    tokio::select! {
-                        biased;
-                        answer = answer => answer,
-                        // The sender lives as long as `self`.
-                        Ok(()) = down.changed(), if may_repeat => Err(failed(Cause::WentDown)),
+                let Some(request) = message.request() else { return failed(Cause::Connect, false) };
+                let left = limit.until.saturating_sub(self.clock.elapsed());
+                match self.clock.timeout(left, local.call(request)).await {
+                    None => failed(Cause::Late, false),
+                    Some(Err(_)) => failed(Cause::Broken, false),
+                    Some(Ok(answer)) => {
+                        self.counts.answered(answer.status());
+                        Ok(Answer::Local(answer.map(|body| body.with_ending(Box::new(lease)))))
                     }
-                };
-                let answer = self.clock.timeout(limit, answer).await;
-                Ok(Answer::Wire(answer.ok_or(failed(Cause::Late))??))
+                }
             }
+            Kind::Http(pool) => match self.connect(pool, message.may_repeat, (limit, config)).await
+            {
+                Err(cause) => failed(cause, true),
+                Ok(connection) => {
+                    // A part of it may be gone.
+                    let Some(sending) = message.sending() else {
+                        return failed(Cause::Broken, false);
+                    };
+                    let what = (sending, message.wanted());
+                    let attempt = Attempt::new(connection, (lease, limit), what);
+                    message.settled(attempt.finish().await)
+                }
+            },
         }
+    }
+
+    async fn connect(
+        &self,
+        pool: &Pool,
+        may_repeat: bool,
+        (limit, config): (Limit, &Config),
+    ) -> Result<Connection, Cause> {
+        let mut down = self.went_down.subscribe();
+        let left = limit.until.saturating_sub(self.clock.elapsed());
+        let most = left.min(Duration::from_millis(config.connect_timeout_ms));
+        let connected = tokio::select! {
+            biased;
+            connected = self.clock.timeout(most, pool.connect()) => connected,
+            // The sender lives as long as `self`.
+            Ok(()) = down.changed(), if may_repeat => return Err(Cause::WentDown),
+        };
+        connected.flatten().ok_or(Cause::Connect)
     }
 
     /// One active check: a connection, or the answer to a GET.

@@ -7,20 +7,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::Method;
-use throng_core::Clock;
 use tokio::net::TcpStream;
 
 use super::{
-    Cause, Failure, Lease,
-    connection::{Connection, Incoming, Trouble, Wanted},
-    head::Head,
-    message::{Message, Sending},
+    connection::{Connection, Wanted},
+    message::Sending,
     socket::Socket,
     trust::{Secure, Trust},
 };
-use crate::interim::Teller;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -43,44 +37,6 @@ impl Pool {
         self.secure.as_ref().map(|secure| &secure.trust)
     }
 
-    /// Sends over a connection that is at rest, or over a new one. The server may have closed the
-    /// former just now, which is nobody's failure: then a new one is tried once.
-    pub(super) async fn send(
-        &self,
-        message: &mut Message,
-        lease: Lease,
-        (clock, connect): (&Clock, Duration),
-    ) -> Result<Incoming, Failure> {
-        let teller = message.teller();
-        let wanted = (message.is_bare(), teller.as_ref());
-        let Some(mut sending) = message.sending() else {
-            return Err(Failure { cause: Cause::Broken, is_unsent: false });
-        };
-        // A server that closes a connection while a request is on its way leaves open whether it
-        // has worked on it. One that cannot be repeated goes where that cannot be.
-        let longest = if message.may_repeat { LONGEST_REST } else { SAFE_REST };
-        if let Some(mut connection) = self.take(clock.elapsed(), longest) {
-            match exchange(&mut connection, &mut sending, wanted).await {
-                Ok(head) => return Ok(Incoming::new(connection, head, (sending, lease))),
-                Err(trouble) => {
-                    let may_go_on = message.may_repeat || !sending.has_begun();
-                    if !(trouble.is_untouched && may_go_on && sending.rewind()) {
-                        return Err(failed(message, sending, trouble.cause));
-                    }
-                }
-            }
-        }
-        let connected = clock.timeout(connect, self.connect()).await;
-        let Some(Some(mut connection)) = connected else {
-            message.keep(sending);
-            return Err(Failure { cause: Cause::Connect, is_unsent: true });
-        };
-        match exchange(&mut connection, &mut sending, wanted).await {
-            Ok(head) => Ok(Incoming::new(connection, head, (sending, lease))),
-            Err(trouble) => Err(failed(message, sending, trouble.cause)),
-        }
-    }
-
     /// Whether the server accepts a connection, or answers a GET for `path` with less than 500.
     pub(super) async fn check(&self, path: Option<&str>, now: Duration) -> bool {
         self.sweep(now);
@@ -90,10 +46,11 @@ impl Pool {
             "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nuser-agent: throng-check\r\n\r\n",
             self.address
         );
-        let mut message = Message::written(Method::GET, Bytes::from(head));
-        let Some(mut sending) = message.sending() else { return false };
-        let answer = exchange(&mut connection, &mut sending, (false, None)).await;
-        answer.is_ok_and(|head| head.status.as_u16() < 500)
+        let mut sending = Sending::written(head.into());
+        let mut wanted = Wanted::default();
+        let answer =
+            poll_fn(|cx| connection.poll_exchange(cx, (&mut sending, &mut wanted), |_, _| {}));
+        answer.await.is_ok_and(|head| head.status.as_u16() < 500)
     }
 
     pub(super) fn put(&self, connection: Connection, now: Duration) {
@@ -109,8 +66,11 @@ impl Pool {
         drop(closed);
     }
 
-    /// The one that was used last; those that rested for long may be closed by now.
-    fn take(&self, now: Duration, longest: Duration) -> Option<Connection> {
+    /// The one that was used last; those that rested for long may be closed by now. A server that
+    /// closes a connection while a request is on its way leaves open whether it has worked on it, so
+    /// what cannot be repeated goes where that cannot be.
+    pub(super) fn take(&self, now: Duration, may_repeat: bool) -> Option<Connection> {
+        let longest = if may_repeat { LONGEST_REST } else { SAFE_REST };
         let mut idle = self.lock();
         loop {
             let (_, since) = idle.back()?;
@@ -134,7 +94,7 @@ impl Pool {
         drop(closed);
     }
 
-    async fn connect(&self) -> Option<Connection> {
+    pub(super) async fn connect(&self) -> Option<Connection> {
         let stream = TcpStream::connect(&self.address).await.ok()?;
         let _ = stream.set_nodelay(true); // only slower without it
         let Some(secure) = &self.secure else {
@@ -158,22 +118,6 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Connection, Duration)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn exchange(
-    connection: &mut Connection,
-    sending: &mut Sending,
-    (is_bare, teller): (bool, Option<&Teller>),
-) -> Result<Head, Trouble> {
-    let mut wanted = Wanted { is_bare, teller, interims: 0 };
-    poll_fn(|cx| connection.poll_exchange(cx, sending, &mut wanted)).await
-}
-
-/// What was not sent can be tried elsewhere.
-fn failed(message: &mut Message, sending: Sending, cause: Cause) -> Failure {
-    let is_unsent = !sending.has_begun() && !cause.is_visitors();
-    message.keep(sending);
-    Failure { cause, is_unsent }
 }
 
 /// Shorter than what most servers wait for the next request: five seconds and more.

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -17,6 +17,25 @@ use tokio_rustls::client::TlsStream;
 pub(crate) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Whether nothing has come, its end included.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            // Asks the system only if it has told of something.
+            Self::Plain(stream) => {
+                let read = stream.try_read(&mut byte);
+                read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(stream) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                let mut buffer = ReadBuf::new(&mut byte);
+                Pin::new(stream).poll_read(&mut cx, &mut buffer).is_pending()
+            }
+        }
+    }
 }
 
 impl AsyncRead for Socket {

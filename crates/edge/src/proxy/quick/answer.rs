@@ -1,9 +1,9 @@
 //! One head: answered from memory, or told how much of the connection it is.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{mem::MaybeUninit, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use httparse::{EMPTY_HEADER, Header, Request, Status};
+use httparse::{Header, Request, Status};
 
 use super::{Output, SMALL, Turn, errand::Errand, onward::Introduction};
 use crate::{
@@ -57,9 +57,9 @@ impl Memory {
 
     /// Reads the head at the beginning of `input`, and writes its answer where there is one.
     pub(super) fn read(&mut self, input: &[u8], output: &mut Output, turn: &Turn) -> Head {
-        let mut fields = [EMPTY_HEADER; MOST_FIELDS];
-        let mut request = Request::new(&mut fields);
-        let length = match request.parse(input) {
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut request = Request::new(&mut []);
+        let length = match request.parse_with_uninit_headers(input, &mut fields) {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) => return Head::Partial,
             Err(_) => return Head::Other,
@@ -71,18 +71,27 @@ impl Memory {
             return Head::Other;
         }
         let is_read = version == Some(1) && (method == "GET" || method == "HEAD");
-        if is_read && self.answer((method, target), headers, output).is_some() {
+        if !is_read {
+            return Head::Whole(length);
+        }
+        let now = self.edge.inner.clock.elapsed();
+        if self.answer((method, target), (headers, now), output).is_some() {
             return Head::Answered(length);
         }
-        if is_read && method == "GET" && length <= self.edge.inner.config.max_head_bytes {
-            let errand = self.errand(target, headers, turn);
+        if method == "GET" && length <= self.edge.inner.config.max_head_bytes {
+            let errand = self.errand(target, (headers, now), turn);
             return errand
                 .map_or(Head::Whole(length), |errand| Head::Passed(length, Box::new(errand)));
         }
         Head::Whole(length)
     }
 
-    fn errand(&self, target: &str, fields: &[Header<'_>], turn: &Turn) -> Option<Errand> {
+    fn errand(
+        &self,
+        target: &str,
+        (fields, now): (&[Header<'_>], Duration),
+        turn: &Turn,
+    ) -> Option<Errand> {
         let edge = &self.edge;
         let inner = &edge.inner;
         let passed = inner.cache.passes(Glance { target, fields })?;
@@ -94,7 +103,6 @@ impl Memory {
         {
             return None;
         }
-        let now = inner.clock.elapsed();
         // Who asks too much is told so in full.
         let pass = inner.clients.enter(self.client, now).ok()?;
         let mut id = [0; 16];
@@ -108,14 +116,13 @@ impl Memory {
     fn answer(
         &mut self,
         (method, target): (&str, &str),
-        fields: &[Header<'_>],
+        (fields, now): (&[Header<'_>], Duration),
         output: &mut Output,
     ) -> Option<()> {
         let edge = &self.edge;
         if self.is_trusted && fields.iter().any(speaks_for_others) {
             return None;
         }
-        let now = edge.inner.clock.elapsed();
         let ready = edge.inner.cache.glance(Glance { target, fields }, &mut self.memo, now)?;
         // Who asks too much is told so in full.
         let _pass = edge.inner.clients.enter(self.client, now).ok()?;

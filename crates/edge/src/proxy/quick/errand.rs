@@ -20,10 +20,16 @@ use crate::{
     body::BoxError,
     cache::{Group, Outcome},
     client,
-    interim::Interims,
+    interim::{Interims, Teller},
     log::{self, Line},
-    proxy::{head, pages, send::Refusal},
-    upstream::{Answer, Cause, Framing, Incoming, Message, Server},
+    proxy::{
+        head, pages,
+        send::{Forwarded, Refusal, Round, is_bad},
+    },
+    upstream::{
+        Answer, Attempt, Cause, Framing, Head, Incoming, Lease, Limit, Message, Sending, Server,
+        Settled, Trouble, UNREAD, Wanted, parse_head,
+    },
 };
 
 /// A request under way.
@@ -33,6 +39,8 @@ pub(super) struct Errand {
     client: Arc<str>,
     state: State,
     started: Duration,
+    /// When the head of the answer came.
+    answered: Duration,
     status: u16,
     sent_bytes: u64,
     server: Option<Arc<Server>>,
@@ -40,6 +48,7 @@ pub(super) struct Errand {
     /// Until the answer is over.
     held: Option<(client::Pass, UnderWay)>,
     interims: Interims,
+    teller: Teller,
 }
 
 /// What was asked, for the log and for the answer.
@@ -54,9 +63,11 @@ pub(super) struct Asked {
     pub(super) detail: &'static str,
 }
 
-type Forwarded = Result<(Arc<Server>, Answer), Refusal>;
-
+#[expect(clippy::large_enum_variant, reason = "the largest is the usual one")]
 enum State {
+    /// On its way over a connection that was at rest: so it is nearly always.
+    Trying(Attempt, Round),
+    /// Anything else that may have to be done for an answer.
     Asking(Pin<Box<dyn Future<Output = Forwarded> + Send>>),
     /// Nothing had to be waited for since the head came; `true` is a stream of events.
     Come(Box<Incoming>, Coding, bool),
@@ -82,25 +93,48 @@ impl Errand {
         let target = asked.text(&asked.target);
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         let group = edge.cache().group(path);
-        let message = Message::written(Method::GET, asked.head.clone()).telling(interims.open());
-        let key = match edge.inner.config.balance {
-            Balance::Consistent => [&asked.text(&asked.host).to_ascii_lowercase(), target].concat(),
-            _ => String::new(),
+        let round = match edge.inner.config.balance {
+            Balance::Consistent => {
+                let host = asked.text(&asked.host).to_ascii_lowercase();
+                edge.round(&[&host, target].concat(), started)
+            }
+            _ => edge.round("", started),
         };
-        let forwarded = forward(edge.clone(), message, (key, started));
-        Self {
+        let mut errand = Self {
             edge: edge.clone(),
             asked,
             client: Arc::clone(client),
-            state: State::Asking(Box::pin(forwarded)),
+            state: State::Over,
             started,
+            answered: started,
             status: 0,
             sent_bytes: 0,
             server: None,
             group,
             held: Some(held),
             interims: interims.clone(),
-        }
+            teller: interims.open(),
+        };
+        errand.state = errand.begin(round);
+        errand
+    }
+
+    fn begin(&self, round: Round) -> State {
+        let Some(lease) = self.edge.free(&round) else { return self.ask(round, None) };
+        let connection = lease.server().rested(true, round.now);
+        let place = (lease, Limit::new(&self.edge.inner.config, round.now));
+        let Some(connection) = connection else { return self.ask(round, Some(place)) };
+        let sending = Sending::written(self.asked.head.clone());
+        let wanted = Wanted::telling(self.teller.clone());
+        State::Trying(Attempt::rested(connection, place, (sending, wanted)), round)
+    }
+
+    fn ask(&self, round: Round, begun: Option<(Lease, Limit)>) -> State {
+        let message = Message::written(Method::GET, self.asked.head.clone());
+        let mut message = message.telling(self.teller.clone());
+        let edge = self.edge.clone();
+        let forwarded = async move { edge.forward(&mut message, round, begun).await };
+        State::Asking(Box::pin(forwarded))
     }
 
     /// Puts the next of the answer into `output`; ready with false at its end. `is_last` when the
@@ -111,56 +145,131 @@ impl Errand {
         is_last: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, BoxError>> {
-        match &mut self.state {
-            State::Asking(forwarded) => {
-                let forwarded = forwarded.as_mut().poll(cx);
-                self.interims.take(&mut output.head, cx.waker());
-                let Poll::Ready(forwarded) = forwarded else {
-                    return match output.head.is_empty() {
-                        true => Poll::Pending,
-                        false => Poll::Ready(Ok(true)),
-                    };
-                };
-                self.interims.close();
-                self.answered(forwarded, (&mut output.head, is_last));
-                // What has come with the head leaves with it.
-                match self.poll_body(output, cx) {
-                    Poll::Pending => Poll::Ready(Ok(true)),
-                    ready => ready,
+        if let State::Trying(attempt, _) = &mut self.state {
+            let (asked, interims) = (&self.asked, &self.interims);
+            let mut written = None;
+            let come = attempt.poll(cx, |head, fields| {
+                interims.take(&mut output.head);
+                if may_pass(head.status) {
+                    let out = (&mut output.head, is_last);
+                    written = Some(onward::answer((head, fields), asked, out));
                 }
+            });
+            match come {
+                Poll::Ready(come) => return self.tried(come, written, (output, is_last, cx)),
+                Poll::Pending if !attempt.has_interims() => return Poll::Pending,
+                Poll::Pending => return self.told(output, cx),
             }
-            _ => self.poll_body(output, cx),
+        }
+        if let State::Asking(forwarded) = &mut self.state {
+            let Poll::Ready(forwarded) = forwarded.as_mut().poll(cx) else {
+                return self.told(output, cx);
+            };
+            self.answered = self.edge.clock().elapsed();
+            return self.pass_on(forwarded, None, (output, is_last, cx));
+        }
+        self.poll_body(output, cx)
+    }
+
+    /// Nothing more has come than interim answers, if any.
+    fn told(&self, output: &mut Output, cx: &mut Context<'_>) -> Poll<Result<bool, BoxError>> {
+        self.interims.take_all(&mut output.head, cx.waker());
+        match output.head.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(true)),
         }
     }
 
     /// Whether the head of the answer was written.
     pub(super) fn is_answered(&self) -> bool {
-        !matches!(self.state, State::Asking(_))
+        !matches!(self.state, State::Trying(..) | State::Asking(_))
     }
 
-    fn answered(&mut self, forwarded: Forwarded, out: (&mut Vec<u8>, bool)) {
+    /// The attempt is over. `written` when the head of its answer is in the output.
+    fn tried(
+        &mut self,
+        come: Result<Head, Trouble>,
+        written: Option<bool>,
+        (output, is_last, cx): (&mut Output, bool, &mut Context<'_>),
+    ) -> Poll<Result<bool, BoxError>> {
+        let State::Trying(attempt, mut round) = std::mem::replace(&mut self.state, State::Over)
+        else {
+            return Poll::Ready(Ok(false));
+        };
+        let server = Arc::clone(attempt.server());
+        let limit = attempt.limit();
+        let result = match attempt.settle(come) {
+            Settled::Answered(incoming) => Ok(Answer::Wire(incoming)),
+            Settled::Failed(failure, _) => Err(failure),
+            Settled::Anew(lease, _) => {
+                self.state = self.ask(round, Some((lease, limit)));
+                return self.poll(output, is_last, cx);
+            }
+        };
+        let judged = self.edge.judge(&mut round, GET, (server, result));
+        self.answered = round.now;
+        match judged {
+            Some(forwarded) => self.pass_on(forwarded, written, (output, is_last, cx)),
+            None => {
+                self.state = self.ask(round, None);
+                self.poll(output, is_last, cx)
+            }
+        }
+    }
+
+    /// What has come with the head leaves with it.
+    fn pass_on(
+        &mut self,
+        forwarded: Forwarded,
+        written: Option<bool>,
+        (output, is_last, cx): (&mut Output, bool, &mut Context<'_>),
+    ) -> Poll<Result<bool, BoxError>> {
+        if written.is_none() {
+            self.interims.take(&mut output.head);
+        }
+        self.interims.close();
+        let out = (&mut output.head, is_last);
         match forwarded {
             Ok((server, Answer::Wire(incoming)))
                 if incoming.head().status != StatusCode::SWITCHING_PROTOCOLS =>
             {
                 self.server = Some(server);
-                self.pass_back(incoming, out);
+                self.pass_back(incoming, written, out);
             }
             // Nobody asked for another protocol, or a service in this process.
             Ok(_) => self.refused(Refusal::Failed(Cause::Broken), out),
             Err(refusal) => self.refused(refusal, out),
         }
+        match self.poll_body(output, cx) {
+            Poll::Pending => Poll::Ready(Ok(true)),
+            ready => ready,
+        }
     }
 
-    fn pass_back(&mut self, mut incoming: Incoming, out: (&mut Vec<u8>, bool)) {
+    fn pass_back(
+        &mut self,
+        mut incoming: Incoming,
+        written: Option<bool>,
+        (out, is_last): (&mut Vec<u8>, bool),
+    ) {
         let head = incoming.head();
         self.status = head.status.as_u16();
-        let is_events = onward::answer(incoming.bytes(), &self.asked, out);
+        let is_events = written.unwrap_or_else(|| {
+            let mut room = UNREAD;
+            // It was read before.
+            let read = parse_head(incoming.bytes(), &mut room, false).ok().flatten();
+            read.is_some_and(|read| onward::answer(read, &self.asked, (out, is_last)))
+        });
         incoming.begin();
         let coding = match head.framing {
             Framing::Nothing | Framing::Length(_) => Coding::Plain,
             Framing::Chunked | Framing::Close => Coding::Chunked,
         };
+        if let Some(length) = incoming.take_whole(SMALL, out) {
+            self.sent_bytes = length as u64;
+            self.state = State::Over;
+            return self.end(true, self.answered);
+        }
         self.state = State::Come(Box::new(incoming), coding, is_events);
     }
 
@@ -214,7 +323,7 @@ impl Errand {
                 };
                 (next, body.is_end_stream(), *coding)
             }
-            State::Asking(_) | State::Over => return Poll::Ready(Ok(false)),
+            State::Trying(..) | State::Asking(_) | State::Over => return Poll::Ready(Ok(false)),
         };
         // Trailers would have had to be announced.
         let is_over = is_over || data.is_none();
@@ -239,20 +348,21 @@ impl Errand {
             output.head.extend_from_slice(b"0\r\n\r\n");
         }
         self.state = State::Over;
-        self.end(true);
+        self.end(true, self.edge.clock().elapsed());
         Poll::Ready(Ok(false))
     }
 
     /// Counts and logs it, once.
-    fn end(&mut self, is_whole: bool) {
-        let Some(held) = self.held.take() else { return };
+    fn end(&mut self, is_whole: bool, now: Duration) {
+        let Some((pass, under_way)) = self.held.take() else { return };
         let edge = &self.edge;
-        let took = edge.clock().elapsed().saturating_sub(self.started);
+        let took = now.saturating_sub(self.started);
         let outcome = if self.server.is_some() { Outcome::Pass.as_str() } else { "none" };
         let (stats, bytes) = (edge.stats(), self.sent_bytes);
         stats.answered(outcome, self.status, bytes, took);
         self.group.count(Outcome::Pass, bytes);
-        drop(held);
+        drop(pass);
+        under_way.end(now);
         let Some(log) = edge.log() else { return };
         let asked = &self.asked;
         let line = Line {
@@ -277,7 +387,9 @@ impl Errand {
 
 impl Drop for Errand {
     fn drop(&mut self) {
-        self.end(false);
+        if self.held.is_some() {
+            self.end(false, self.edge.clock().elapsed());
+        }
     }
 }
 
@@ -291,10 +403,10 @@ impl Asked {
     }
 }
 
-async fn forward(
-    edge: Edge,
-    mut message: Message,
-    (key, started): (String, Duration),
-) -> Forwarded {
-    edge.forward(&mut message, &key, started).await
+/// Whether an answer with this status is passed back whoever else could be asked.
+fn may_pass(status: StatusCode) -> bool {
+    status != StatusCode::SWITCHING_PROTOCOLS && !is_bad(status)
 }
+
+/// It is read only, and may be sent again.
+const GET: (bool, bool) = (true, true);

@@ -10,6 +10,7 @@
 mod answer;
 mod errand;
 mod onward;
+mod shared;
 mod turn;
 
 use std::{
@@ -24,11 +25,11 @@ use bytes::{Buf, Bytes};
 use throng_core::Clock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(super) use self::turn::Turn;
 use self::{
     answer::{Head, Memory},
     errand::Errand,
 };
+pub(super) use self::{shared::Shared, turn::Turn};
 use super::Edge;
 
 /// A connection that answers what it can.
@@ -44,6 +45,10 @@ pub(super) struct Quick<S> {
     watch: Watch,
     /// The visitor was told that no answer follows.
     is_last: bool,
+    /// What hyper is to hear when it reads next: that nothing comes any more, or why not.
+    end: Option<io::Result<()>>,
+    /// hyper ends the connection.
+    is_closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +110,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
             output: Output::default(),
             watch: Watch { since: clock.elapsed(), clock, limit, timer: None },
             is_last: false,
+            end: None,
+            is_closing: false,
         }
+    }
+
+    /// Does all that hyper is not needed for. Ready when there is something for hyper to do.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.end.is_none() && !self.is_closing {
+            let goes_on = match self.phase {
+                Phase::Looking => ready!(self.poll_look(cx)),
+                Phase::Passing => {
+                    let passed = ready!(self.poll_pass(cx));
+                    self.phase = Phase::Looking;
+                    passed
+                }
+                Phase::Handing(_) | Phase::Waiting(_) | Phase::Through => break,
+            };
+            if !matches!(goes_on, Ok(true)) {
+                self.end = Some(goes_on.map(|_| ()));
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Answers what can be answered, until there is something to hand on or more has to come. Ready
@@ -188,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
 
     /// Writes what a back end says before the answer that hyper waits for.
     fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.turn.interims().take(&mut self.output.head, cx.waker());
+        self.turn.interims().take_all(&mut self.output.head, cx.waker());
         self.output.poll(&mut self.stream, cx)
     }
 
@@ -232,16 +258,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Quick<S> {
         let this = self.get_mut();
         loop {
             match this.phase {
-                Phase::Looking => {
-                    if !ready!(this.poll_look(cx))? {
-                        return Poll::Ready(Ok(()));
+                // What comes now is for nobody.
+                Phase::Looking | Phase::Passing if this.is_closing => return Poll::Ready(Ok(())),
+                Phase::Looking | Phase::Passing => {
+                    ready!(this.poll_own(cx));
+                    if let Some(end) = this.end.take() {
+                        return Poll::Ready(end);
                     }
-                }
-                Phase::Passing => {
-                    if !ready!(this.poll_pass(cx))? {
-                        return Poll::Ready(Ok(()));
-                    }
-                    this.phase = Phase::Looking;
                 }
                 Phase::Handing(left) => {
                     // What was answered before goes out before hyper answers.
@@ -324,6 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Quick<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.is_closing = true;
         // hyper, which ends the connection, knows nothing of an answer that does not come from it.
         ready!(this.poll_pass(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)

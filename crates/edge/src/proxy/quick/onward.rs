@@ -4,14 +4,14 @@ use std::io::Write;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
 use super::errand::Asked;
 use crate::{
     cache::{self, Passed, date},
     peer,
-    proxy::fetch::is_events,
-    upstream::{Framing, MOST_FIELDS, parse_head},
+    proxy::fetch,
+    upstream::{Framing, Head},
 };
 
 /// What the edge tells back ends about the visitors of one connection.
@@ -86,34 +86,38 @@ fn goes_on(name: &str) -> bool {
     !is_known && !peer::is_claim(name)
 }
 
-/// Writes the head of the answer whose head is in `input`, and says whether it is a stream of events.
-pub(super) fn answer(input: &[u8], asked: &Asked, (out, is_last): (&mut Vec<u8>, bool)) -> bool {
-    let mut fields = [EMPTY_HEADER; MOST_FIELDS];
-    let Ok(Some((head, fields))) = parse_head(input, &mut fields, false) else {
-        return false; // it was read before
-    };
+/// Writes an answer with this head, and says whether it is a stream of events.
+pub(super) fn answer(
+    (head, fields): (Head, &[Header<'_>]),
+    asked: &Asked,
+    (out, is_last): (&mut Vec<u8>, bool),
+) -> bool {
     let is = |field: &Header<'_>, name: &str| field.name.eq_ignore_ascii_case(name);
     let named = fields.iter().filter(|field| is(field, "connection")).map(|field| field.value);
     let named: Vec<&[u8]> = named.filter(|value| !is_usual(value)).collect();
-    let has = |name: &str| fields.iter().any(|field| is(field, name));
+    let (mut is_events, mut has_date, mut has_id) = (false, false, false);
     begin(out, head.status);
     for field in fields.iter().filter(|field| !stays(field.name, &named)) {
-        if head.status != StatusCode::NO_CONTENT || !is(field, "content-length") {
-            add(out, field.name.as_bytes(), field.value);
+        match field.name.len() {
+            4 => has_date |= is(field, "date"),
+            12 if is(field, "content-type") => is_events |= fetch::is_events(field.value),
+            12 => has_id |= is(field, "x-request-id"),
+            14 if head.status == StatusCode::NO_CONTENT && is(field, "content-length") => continue,
+            _ => {}
         }
+        add(out, field.name.as_bytes(), field.value);
     }
-    if !has("date") {
+    if !has_date {
         add(out, b"date", date::text(asked.time_ms).as_bytes());
     }
-    if !has("x-request-id") {
+    if !has_id {
         add(out, b"x-request-id", &asked.id);
     }
     if matches!(head.framing, Framing::Chunked | Framing::Close) {
         out.extend_from_slice(CHUNKED);
     }
     end(out, asked, (head.status, is_last));
-    let kind = fields.iter().find(|field| is(field, "content-type"));
-    kind.is_some_and(|kind| is_events(kind.value))
+    is_events
 }
 
 /// As [`answer`], of a page that the edge made itself, whose body has `length` bytes.

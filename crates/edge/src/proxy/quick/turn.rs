@@ -30,7 +30,11 @@ struct State {
 
 /// One request, from when the service got it until its answer is over.
 #[derive(Debug)]
-pub(in crate::proxy) struct UnderWay(Turn);
+pub(in crate::proxy) struct UnderWay {
+    turn: Turn,
+    /// When it ended, once that is known.
+    ended_at: Option<Duration>,
+}
 
 impl Turn {
     pub(in crate::proxy) fn new(clock: &Clock) -> Self {
@@ -48,7 +52,7 @@ impl Turn {
     /// The service has got a request. Its answer's body carries what this gives.
     pub(in crate::proxy) fn begin(&self) -> UnderWay {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
-        UnderWay(self.clone())
+        UnderWay { turn: self.clone(), ended_at: None }
     }
 
     /// What visitors are told before the answer.
@@ -83,14 +87,22 @@ impl Turn {
     }
 }
 
+impl UnderWay {
+    /// It ended just now.
+    pub(super) fn end(mut self, now: Duration) {
+        self.ended_at = Some(now);
+    }
+}
+
 impl Ending for UnderWay {
     fn ended(self: Box<Self>, _bytes: u64, _is_whole: bool) {}
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let state = &self.0.0;
-        state.ended_at_us.store(crate::log::micros(state.clock.elapsed()), Ordering::Release);
+        let state = &self.turn.0;
+        let now = self.ended_at.unwrap_or_else(|| state.clock.elapsed());
+        state.ended_at_us.store(crate::log::micros(now), Ordering::Release);
         state.ended.fetch_add(1, Ordering::Release);
     }
 }
