@@ -24,6 +24,7 @@ mod port;
 mod proxy;
 mod quick;
 mod relay;
+mod rested;
 mod seen;
 mod site;
 mod smuggle;
