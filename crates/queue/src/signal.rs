@@ -36,6 +36,15 @@ pub enum Change {
 }
 
 impl Signal {
+    /// The task that tells a signal to all of its receivers.
+    pub const TASK: &str = "throng.signal";
+
+    /// The task by which one receiver hears of a signal.
+    #[must_use]
+    pub fn task_of(receiver: &str) -> String {
+        format!("signal.{receiver}")
+    }
+
     /// The row `id` of `table` was saved.
     #[must_use]
     pub fn saved(table: impl Into<String>, id: impl ToString) -> Self {
@@ -66,7 +75,7 @@ impl Signal {
     /// # Errors
     /// None today: a signal has a JSON form.
     pub fn message(&self) -> Result<Message> {
-        Message::new(SIGNAL, self)
+        Message::new(Self::TASK, self)
     }
 }
 
@@ -92,7 +101,7 @@ impl Worker {
     {
         self.receivers.entry(table.to_owned()).or_default().push(receiver.to_owned());
         let handler = std::sync::Arc::new(handler);
-        self.on(task_of(receiver), policy, move |delivery| {
+        self.on(Signal::task_of(receiver), policy, move |delivery| {
             let handler = handler.clone();
             async move {
                 match delivery.arguments::<Signal>() {
@@ -110,7 +119,7 @@ impl Worker {
         }
         let (queue, receivers) = (self.queue.clone(), std::mem::take(&mut self.receivers));
         let receivers = std::sync::Arc::new(receivers);
-        self.on(SIGNAL, Policy::default(), move |delivery| -> BoxFuture<'static, Outcome> {
+        self.on(Signal::TASK, Policy::default(), move |delivery| -> BoxFuture<'static, Outcome> {
             let (queue, receivers) = (queue.clone(), receivers.clone());
             Box::pin(async move {
                 match tell(&queue, &receivers, &delivery).await {
@@ -129,7 +138,7 @@ async fn tell(queue: &Queue, receivers: &Receivers, delivery: &Delivery) -> Resu
     let mut messages = Vec::new();
     for name in names {
         let id = format!("{}.{name}", delivery.id());
-        let message = Message::new(task_of(name), &signal)?.with_id(id.as_str().into());
+        let message = Message::new(Signal::task_of(name), &signal)?.with_id(id.as_str().into());
         let message = message.queue(delivery.message().queue_name());
         messages.push(message.inherit(delivery.message()));
     }
@@ -139,10 +148,3 @@ async fn tell(queue: &Queue, receivers: &Receivers, delivery: &Delivery) -> Resu
     }
     queue.push_all(messages).await.map(drop)
 }
-
-fn task_of(receiver: &str) -> String {
-    format!("signal.{receiver}")
-}
-
-/// The task that tells a signal to all of its receivers.
-const SIGNAL: &str = "throng.signal";

@@ -84,7 +84,7 @@ impl Request {
             return destination.iter().any(|name| name == node);
         }
         match (self.pattern.as_deref(), self.matcher.as_deref()) {
-            (Some(pattern), Some("glob")) => crate::worker::matches(pattern, node),
+            (Some(pattern), Some("glob")) => crate::worker::name_matches(pattern, node),
             // Regular expressions are Python's own; none is better than another one.
             (Some(_), Some(_)) => false,
             _ => true,

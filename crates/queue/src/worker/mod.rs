@@ -19,7 +19,7 @@ mod pattern;
 mod rounds;
 
 pub use delivery::{Delivery, Outcome};
-pub(crate) use pattern::matches;
+pub use pattern::name_matches;
 
 use crate::{celery::Entered, signal::Receivers};
 

@@ -1,7 +1,9 @@
 //! Names with stars in them.
 
-/// Whether `name` matches a pattern in which `*` stands for any text.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+/// Whether a task's `name` matches a pattern of [`WorkerConfig::tasks`](crate::WorkerConfig::tasks),
+/// in which `*` stands for any text.
+#[must_use]
+pub fn name_matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut left) = name.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
@@ -15,7 +17,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::name_matches;
 
     #[test]
     fn a_star_stands_for_any_text() {
@@ -29,7 +31,7 @@ mod tests {
             ("slow", "slow", true),
             ("slow", "slower", false),
         ] {
-            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+            assert_eq!(name_matches(pattern, name), fits, "{pattern} {name}");
         }
     }
 }

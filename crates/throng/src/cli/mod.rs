@@ -12,6 +12,7 @@ mod own;
 mod print;
 mod spec;
 mod task;
+mod worker;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -78,7 +79,11 @@ fn dispatch(app: App, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         return serve(app, load()?, ROLES.iter().collect());
     };
     if let Some(role) = ROLES.iter().find(|role| role.name == name) {
-        return serve(app, load()?, vec![role]);
+        let config = match role.name {
+            "worker" => worker::choose(&app, load()?, matches)?,
+            _ => load()?,
+        };
+        return serve(app, config, vec![role]);
     }
     match name {
         "cache" => cache::run(&load()?, matches),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::{cache, db, task};
+use super::{cache, db, task, worker};
 use crate::{App, start::ROLES};
 
 /// The command line of `app`.
@@ -35,13 +35,15 @@ pub(super) fn of(app: &App) -> Command {
              connection."
         ));
     for role in ROLES {
-        let other = if role.listens { "worker" } else { "web" };
-        command =
-            command.subcommand(Command::new(role.name).about(role.about).after_help(format!(
+        let spec = Command::new(role.name).about(role.about);
+        command = command.subcommand(match role.name {
+            "worker" => worker::spec(spec, name),
+            _ => spec.after_help(format!(
                 "Example:\n  {name} {} --config /etc/{name}.toml\n\nBeside it runs at least one \
-             `{name} {other}`; both need engines that processes share.",
+                 `{name} worker`; both need engines that processes share.",
                 role.name
-            )));
+            )),
+        });
     }
     command = command.subcommand(
         Command::new("migrate")

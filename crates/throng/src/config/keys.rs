@@ -351,6 +351,19 @@ pub const KEYS: &[Key] = &[
                 tasks.",
     },
     Key {
+        name: "worker.tasks",
+        kind: Kind::List,
+        default: "",
+        about: "Names of the only tasks that the worker role runs; `*` stands for any text. Unset: \
+                all.",
+    },
+    Key {
+        name: "worker.not",
+        kind: Kind::List,
+        default: "",
+        about: "Names of tasks that the worker role leaves to others; `*` stands for any text.",
+    },
+    Key {
         name: "ids.nodes",
         kind: Kind::Text,
         default: "0-1023",

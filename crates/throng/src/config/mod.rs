@@ -68,6 +68,10 @@ pub struct Config {
     pub concurrency: usize,
     /// Queues that a worker takes tasks from; empty: those of the registered tasks.
     pub queues: Vec<String>,
+    /// Names of the only tasks that a worker runs, with stars; empty: all.
+    pub tasks: Vec<String>,
+    /// Names of tasks that a worker leaves to others, with stars.
+    pub not_tasks: Vec<String>,
     /// Node numbers from which this process takes one for its ids.
     pub id_nodes: RangeInclusive<u16>,
     /// What is logged and how.
@@ -306,6 +310,8 @@ impl Config {
             },
             concurrency: ask.size("worker.concurrency"),
             queues: ask.list("worker.queues"),
+            tasks: ask.list("worker.tasks"),
+            not_tasks: ask.list("worker.not"),
             id_nodes: ask.nodes("ids.nodes")?,
             log: Log {
                 level: ask.log_level("log.level")?,

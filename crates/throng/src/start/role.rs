@@ -58,12 +58,14 @@ async fn play_worker(duty: Duty) -> Result {
 }
 
 impl Works {
-    /// A worker that knows all tasks and schedules of the site.
+    /// A worker that knows all tasks and schedules of the site, and runs those that the config wants.
     pub(crate) fn worker(&self, mut wants: WorkerConfig) -> Worker {
         let site = self.door.site();
         let config = site.config();
         wants.concurrency = config.concurrency;
         wants.drain = config.web.drain;
+        wants.tasks = config.tasks.clone();
+        wants.not_tasks = config.not_tasks.clone();
         wants.queues = if config.queues.is_empty() {
             let mut queues: Vec<String> =
                 self.tasks.iter().map(|kind| kind.queue.to_owned()).collect();

@@ -94,6 +94,7 @@ fn wrong_config_stops_the_start_with_one_line_and_code_2() {
     check_refusal(&[listen, ("THRONG_ENV", "production")], &[], "`secret_key` must be set");
     check_refusal(&[("THRONG_WEB_LISTEN", "256.1.1.1:80")], &[], "cannot listen on `256.1.1.1:80`");
     check_refusal(&[], &["worker"], "`worker` cannot run alone: the bus is `memory:`");
+    check_refusal(&[], &["worker", "--not", "slow"], "`--not`) names `slow`, which is no task of");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -17,6 +17,20 @@ fn command(site: &Site, words: &[&str]) -> Output {
         .env("THRONG_TEST_SITE", "1")
         .env("THRONG_TEST_WORDS", words.join("\u{1f}"))
         .output()
+        .unwrap()
+}
+
+/// A worker's process beside the site; its words have the separator between them.
+fn worker(site: &Site, words: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::site_process", "--nocapture"])
+        .current_dir(&site.folder)
+        .env("THRONG_TEST_SITE", "1")
+        .env("THRONG_TEST_WORDS", words)
+        .env("THRONG_BUS_ALLOW_SPLIT", "true")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
         .unwrap()
 }
 
@@ -104,16 +118,7 @@ fn roles_run_in_processes_of_their_own() {
     let waiting = command(&web, &["task", "counts"]);
     assert!(said(&waiting).contains("queued"), "nobody runs it yet: {waiting:?}");
 
-    let mut worker = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process::site_process", "--nocapture"])
-        .current_dir(&web.folder)
-        .env("THRONG_TEST_SITE", "1")
-        .env("THRONG_TEST_WORDS", "worker")
-        .env("THRONG_BUS_ALLOW_SPLIT", "true")
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut worker = worker(&web, "worker");
     let listed = said(&command(&web, &["task", "list", "--json"]));
     let line = listed.lines().find(|line| line.starts_with('{')).unwrap();
     let task: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -121,4 +126,33 @@ fn roles_run_in_processes_of_their_own() {
     worker.kill().unwrap();
     worker.wait().unwrap();
     assert!(said(&done).contains(" done"), "{done:?}");
+}
+
+#[test]
+fn a_worker_takes_the_tasks_that_its_flags_name() {
+    let web = Site::start(&[("THRONG_BUS_ALLOW_SPLIT", "true"), ("THRONG_TEST_WORDS", "web")]);
+    let push = |name: &str, arguments: &str| {
+        let pushed = said(&command(&web, &["task", "push", name, arguments, "--json"]));
+        let line = pushed.lines().find(|line| line.starts_with('{')).unwrap();
+        let pushed: serde_json::Value = serde_json::from_str(line).unwrap();
+        pushed["id"].as_str().unwrap().to_owned()
+    };
+    let state = |id: &str| said(&command(&web, &["task", "show", id, "--json"]));
+    let (note, shout) = (push("note", r#"{"text": "hello"}"#), push("mail.shout", "{}"));
+    let finish = |words: &str, id: &str| {
+        let mut worker = worker(&web, words);
+        let done = said(&command(&web, &["task", "wait", id]));
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert!(done.contains(" done"), "{words}: {done}");
+    };
+    finish("worker\u{1f}--queues\u{1f}notes,mail\u{1f}--tasks\u{1f}mail.*", &shout);
+    assert!(state(&note).contains(r#""state": "queued""#), "older, and not its business");
+    finish("worker\u{1f}--not\u{1f}mail.*\u{1f}--concurrency\u{1f}1", &note);
+
+    let wrong = command(&web, &["worker", "--tasks", "mail.*,mial.*"]);
+    let words = String::from_utf8_lossy(&wrong.stderr);
+    let complaint = "(`--tasks`) names `mial.*`, which is no task of this program; it has: \
+                     `mail.shout`, `note`";
+    assert!(words.contains(complaint), "{words}");
 }

@@ -37,6 +37,7 @@ pub(crate) fn app() -> App {
         .route("/ticks", get(ticks))
         .assets(ASSETS)
         .task::<Note>()
+        .task::<Shout>()
         .sign_in_path("/sign-in")
         .accept_from_anywhere("/hook")
         .provide(Greeting("good evening"))
@@ -150,6 +151,19 @@ impl Task for Note {
                 Ok(())
             }
         }
+    }
+}
+
+/// For workers that choose by name; it does nothing.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Shout {}
+
+impl Task for Shout {
+    const NAME: &'static str = "mail.shout";
+    const QUEUE: &'static str = "notes";
+
+    async fn run(self, _: Ctx) -> Result {
+        Ok(())
     }
 }
 

@@ -104,7 +104,7 @@ impl Rounds {
     ) -> Self {
         let clock = queue.clock().clone();
         let is_wanted = |name: &str| {
-            let fits = |pattern: &String| pattern::matches(pattern, name);
+            let fits = |pattern: &String| pattern::name_matches(pattern, name);
             (config.tasks.is_empty() || config.tasks.iter().any(fits))
                 && !config.not_tasks.iter().any(fits)
         };
