@@ -57,6 +57,8 @@ impl Visitor {
                 RST => return Seen::Reset(number(0)),
                 GOAWAY => return Seen::Goaway(number(4)),
                 PING if flags & ACK != 0 => return Seen::Pong,
+                // Whoever leaves it unanswered is cut off, in the middle of a farewell too.
+                PING => self.send(&frame(PING, ACK, 0, &payload)).await,
                 _ => {}
             }
         }
