@@ -22,6 +22,7 @@ pub mod ids;
 mod kind;
 pub mod shutdown;
 pub mod sign;
+pub mod stars;
 pub mod url;
 
 pub use clock::{Clock, Hand};

@@ -59,7 +59,6 @@ pub(crate) use self::{
     entry::strip_hop,
     fare::Group,
     glance::{Glance, Memo, Passed},
-    policy::matches,
     shelf::{Job, Kept, Mark, Purge},
 };
 

@@ -2,11 +2,12 @@
 //! what of it reaches the application.
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use throng_core::stars;
 
 use super::{
     control::Control,
     key::Key,
-    policy::{self, Action, Policy},
+    policy::{Action, Policy},
 };
 
 /// What the cache needs of a request. The body stays with whoever asks.
@@ -189,7 +190,7 @@ impl Cookies {
 }
 
 pub(super) fn is_among(patterns: &[String], name: &str) -> bool {
-    patterns.iter().any(|pattern| policy::matches(pattern, name))
+    patterns.iter().any(|pattern| stars::matches(pattern, name))
 }
 
 /// Whether a query has parameters of trackers.

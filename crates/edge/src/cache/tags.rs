@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use super::policy;
+use throng_core::stars;
 
 /// One tag, shared by the entries that carry it.
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ impl Tags {
             .iter()
             .rev()
             .take_while(|ban| ban.number > since)
-            .filter(|ban| policy::matches(&ban.pattern, address))
+            .filter(|ban| stars::matches(&ban.pattern, address))
             .map(|ban| if ban.is_soft { Standing::Soft } else { Standing::Gone })
             .max()
             .unwrap_or(Standing::Valid);

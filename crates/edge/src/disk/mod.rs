@@ -20,11 +20,11 @@ use std::{
 };
 
 use http::HeaderName;
-use throng_core::{Clock, Shutdown};
+use throng_core::{Clock, Shutdown, stars};
 use tokio::sync::mpsc;
 
 use self::record::{Meta, Page, Span};
-use crate::cache::{self, Cache, Job, Kept, Mark, Question};
+use crate::cache::{Cache, Job, Kept, Mark, Question};
 
 /// Pages on disk. Clones are the same.
 #[derive(Clone, Debug)]
@@ -434,7 +434,7 @@ impl Purged {
             || self
                 .patterns
                 .iter()
-                .any(|(pattern, purged)| *purged > order && cache::matches(pattern, &page.key))
+                .any(|(pattern, purged)| *purged > order && stars::matches(pattern, &page.key))
     }
 }
 
