@@ -74,13 +74,17 @@ impl Fetch {
         times: Times,
     ) -> Answered {
         if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            self.refuse_part(status, times.answered);
             return self.forward(None, headers);
         }
         let control = Control::of_response(&headers);
         let head = (status, &headers);
         match Terms::of(self.policy(), &self.question, head, &control, times) {
             Ok(terms) => self.fill(terms, (status, headers), times),
-            Err(why) => self.forward(Some(why), headers),
+            Err(why) => {
+                self.refuse_part(status, times.answered);
+                self.forward(Some(why), headers)
+            }
         }
     }
 

@@ -185,6 +185,13 @@ impl Entry {
         vary::fits(&self.selection, question)
     }
 
+    /// Whether it is in the one language that the visitor likes best; see [`Policy::selects_language`].
+    ///
+    /// [`Policy::selects_language`]: super::Policy::selects_language
+    pub(super) fn speaks(&self, question: &Question) -> bool {
+        vary::speaks(&self.selection, &self.headers, question)
+    }
+
     pub(super) fn is_same_variant(&self, other: &Self) -> bool {
         self.selection == other.selection
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::{
     Cache,
@@ -84,9 +84,11 @@ impl Fetch {
     pub fn headers(&self) -> HeaderMap {
         let mut headers = self.question.headers.clone();
         headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
-        // When nobody else waits for the answer, the visitor's conditions are good enough.
+        // When nobody else gets the answer, the visitor's conditions are good enough; whoever waits for a
+        // part has asked for the same.
         let is_shared = self.flight.as_ref().is_some_and(|flight| !flight.is_alone());
-        if is_shared || self.stale.is_some() {
+        let is_page = is_shared && !self.is_of_part();
+        if is_page || self.stale.is_some() {
             for name in CONDITIONS {
                 headers.remove(name);
             }
@@ -222,23 +224,11 @@ impl Fetch {
     pub(super) fn entry(
         &self,
         terms: Terms,
-        (status, headers): (StatusCode, HeaderMap),
+        head: (StatusCode, HeaderMap),
         content: Arc<Content>,
         times: Times,
     ) -> Arc<Entry> {
-        let number = self.number;
-        let inner = &self.cache.inner;
-        let luck = inner.store.luck(&self.question.key, times.answered);
-        let origin = Origin {
-            question: &self.question,
-            ahead: Ahead::new(&inner.policy, &terms, luck),
-            terms,
-            stored_at: times.answered,
-            stored_unix_ms: times.answered_unix_ms,
-            number,
-        };
-        let group = self.cache.group(self.question.uri.path());
-        Arc::new(Entry::new(origin, (status, headers), (content, group), &inner.tags))
+        self.cache.entry((&self.question, self.number), (terms, head), content, times)
     }
 
     fn may_store(&self) -> bool {
@@ -252,7 +242,10 @@ impl Fetch {
             if self.may_store() {
                 let (entry, total) = (Arc::clone(entry), &inner.store.total);
                 match entry.claim.is_some() {
-                    true => slot.put_part(entry, total),
+                    true => {
+                        slot.put_part(entry, total);
+                        slot.part_until = None;
+                    }
                     false => {
                         slot.put(entry, inner.policy.max_variants, total);
                         (slot.pass_until, slot.sick_until) = (None, None);
@@ -268,14 +261,37 @@ impl Fetch {
     fn refuse(&self, status: StatusCode, now: Duration) {
         let inner = &self.cache.inner;
         let is_failure = status.is_server_error();
-        let pause_ms =
-            if is_failure { inner.policy.sick_pause_ms } else { inner.policy.hit_for_miss_ms };
+        let pause = self.pause(status);
         inner.store.with(&self.question.key, |slot| {
             if !is_failure {
                 slot.take_out(&inner.store.total, |entry| entry.fits(&self.question));
                 slot.sick_until = None;
             }
-            slot.pass_until = Some(now + Duration::from_millis(pause_ms));
+            slot.pass_until = Some(now + pause);
+            self.land(slot);
+        });
+        inner.store.make_room();
+    }
+
+    /// For how long nobody waits for the next answer after one with this status, which is not stored.
+    fn pause(&self, status: StatusCode) -> Duration {
+        let policy = self.policy();
+        let is_failure = status.is_server_error();
+        Duration::from_millis(if is_failure {
+            policy.sick_pause_ms
+        } else {
+            policy.hit_for_miss_ms
+        })
+    }
+
+    /// The answer to a request for a part may not be stored: nobody waits for the next.
+    pub(super) fn refuse_part(&self, status: StatusCode, now: Duration) {
+        let inner = &self.cache.inner;
+        if self.flight.as_ref().is_none_or(|flight| flight.is_alone()) {
+            return;
+        }
+        inner.store.with(&self.question.key, |slot| {
+            slot.part_until = Some(now + self.pause(status));
             self.land(slot);
         });
         inner.store.make_room();
@@ -330,102 +346,33 @@ impl Drop for Fetch {
     }
 }
 
+impl Cache {
+    /// What is stored of an answer to `question`, which was asked after this many purges.
+    pub(super) fn entry(
+        &self,
+        (question, number): (&Question, u64),
+        (terms, (status, headers)): (Terms, (StatusCode, HeaderMap)),
+        content: Arc<Content>,
+        times: Times,
+    ) -> Arc<Entry> {
+        let inner = &self.inner;
+        let luck = inner.store.luck(&question.key, times.answered);
+        let origin = Origin {
+            question,
+            ahead: Ahead::new(&inner.policy, &terms, luck),
+            terms,
+            stored_at: times.answered,
+            stored_unix_ms: times.answered_unix_ms,
+            number,
+        };
+        let group = self.group(question.uri.path());
+        Arc::new(Entry::new(origin, (status, headers), (content, group), &inner.tags))
+    }
+}
+
 /// Statuses in whose place RFC 5861 lets a stale answer be sent.
 fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
-}
-
-/// A request whose answer is not stored.
-#[derive(Debug)]
-#[must_use]
-pub struct Pass {
-    cache: Cache,
-    question: Arc<Question>,
-    note: Note,
-}
-
-impl Pass {
-    pub(super) fn new(cache: &Cache, question: &Arc<Question>, note: Note) -> Self {
-        Self { cache: cache.clone(), question: Arc::clone(question), note }
-    }
-
-    /// The request that this is for.
-    #[must_use]
-    pub fn question(&self) -> &Arc<Question> {
-        &self.question
-    }
-
-    /// The fields to send to the origin.
-    #[must_use]
-    pub fn headers(&self) -> HeaderMap {
-        let mut headers = self.question.headers.clone();
-        headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
-        headers
-    }
-
-    /// The origin has answered: what was stored for addresses that the request has changed goes
-    /// (RFC 9111 4.4), and the answer gets its Cache-Status.
-    pub fn answered(&self, status: StatusCode, headers: &mut HeaderMap) {
-        let method = &self.question.method;
-        let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method);
-        if !is_safe && (status.is_success() || status.is_redirection()) {
-            self.invalidate(headers);
-        }
-        if *method == Method::HEAD && status == StatusCode::OK {
-            self.compare_head(headers);
-        }
-        take_surrogate(headers);
-        let note = Note { forward_status: Some(status.as_u16()), ..self.note.clone() };
-        note.append_to(headers);
-    }
-
-    fn invalidate(&self, headers: &HeaderMap) {
-        let target = self.question.uri.path_and_query().map_or("/", |target| target.as_str());
-        self.cache.forget(&self.question.host, target, false);
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let place = headers.get(name).and_then(|place| place.to_str().ok());
-            if let Some(target) = place.and_then(|place| self.own_target(place)) {
-                self.cache.forget(&self.question.host, &target, false);
-            }
-        }
-    }
-
-    /// The target of a reference to this host; others are not ours to invalidate.
-    fn own_target(&self, place: &str) -> Option<String> {
-        let place = place.split('#').next().unwrap_or(place);
-        let rest = match place.split_once("://") {
-            Some((_, rest)) => rest,
-            None => match place.strip_prefix("//") {
-                Some(rest) => rest,
-                None if place.starts_with('/') => return Some(place.to_owned()),
-                None => {
-                    let path = self.question.uri.path();
-                    let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
-                    return Some(format!("{folder}{place}"));
-                }
-            },
-        };
-        let (authority, target) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        authority.eq_ignore_ascii_case(&self.question.host).then(|| target.to_owned())
-    }
-
-    /// RFC 9111 4.3.5: a HEAD that tells of another body than the stored one makes that one stale.
-    fn compare_head(&self, headers: &HeaderMap) {
-        self.cache.inner.store.with_existing(&self.question.key, |slot| {
-            for entry in slot.entries().filter(|entry| entry.fits(&self.question)) {
-                let differs = |name: &HeaderName| {
-                    // The length of a part is not the page's.
-                    let counts = entry.claim.is_none() || name != header::CONTENT_LENGTH;
-                    let new = headers.get(name).filter(|_| counts);
-                    new.is_some_and(|new| entry.headers.get(name) != Some(new))
-                };
-                if [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH].iter().any(differs)
-                {
-                    entry.soften();
-                }
-            }
-        });
-    }
 }
 
 const CONDITIONS: [HeaderName; 6] = [
@@ -436,4 +383,5 @@ const CONDITIONS: [HeaderName; 6] = [
     header::IF_RANGE,
     header::RANGE,
 ];
-const SURROGATE_CAPABILITY_NAME: HeaderName = HeaderName::from_static("surrogate-capability");
+pub(super) const SURROGATE_CAPABILITY_NAME: HeaderName =
+    HeaderName::from_static("surrogate-capability");

@@ -53,9 +53,7 @@ impl Filling {
             self.is_kept = false;
             self.entry.content.let_go();
             let pause = std::time::Duration::from_millis(inner.policy.hit_for_miss_ms);
-            // Another part may be small enough.
-            let is_page = self.entry.claim.is_none();
-            self.leave(is_page.then(|| inner.clock.elapsed() + pause));
+            self.leave(Some(inner.clock.elapsed() + pause));
         }
         if self.is_kept {
             inner.store.make_room();
@@ -89,11 +87,14 @@ impl Filling {
     }
 
     /// Takes the entry out of the store.
-    fn leave(&self, pass_until: Option<std::time::Duration>) {
+    fn leave(&self, until: Option<std::time::Duration>) {
         let total = &self.cache.inner.store.total;
         self.cache.inner.store.with(&self.entry.key, |slot| {
             slot.take_out(total, |other| Arc::ptr_eq(&other.content, &self.entry.content));
-            slot.pass_until = pass_until.or(slot.pass_until);
+            match self.entry.claim.is_some() {
+                true => slot.part_until = until.or(slot.part_until),
+                false => slot.pass_until = until.or(slot.pass_until),
+            }
         });
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::header;
+
 use super::{
     Cache,
     entry::{Entry, State},
-    fetch::{Fetch, Pass},
+    fetch::Fetch,
     flight::{Flight, Wait},
     note::Note,
     parts::{self, Cut},
+    pass::Pass,
     question::Question,
     serve::{Outcome, Served, serve, serve_part},
     store::Slot,
@@ -39,7 +42,11 @@ impl Cache {
         let pass = |note| Step::Pass(Pass::new(self, question, note));
         if let Some(bypass) = question.bypass {
             let (why, detail) = bypass.said();
-            return pass(Note { detail, ..Note::forwarded(why) });
+            let note = Note { detail, ..Note::forwarded(why) };
+            return match question.may_make_page {
+                true => Step::Pass(Pass::post(self, question, note)),
+                false => pass(note),
+            };
         }
         if question.control.no_store {
             return pass(Note::forwarded("request"));
@@ -88,13 +95,17 @@ impl Look<'_> {
         slot.take_out(&inner.store.total, |entry| {
             entry.state(self.now, &inner.tags) == State::Gone || !entry.content.is_readable()
         });
-        let found = slot.variants.iter().rev().find(|entry| entry.fits(self.question)).cloned();
+        let found = slot.variants.iter().rev().find(|entry| entry.fits(self.question));
+        let found = found.or_else(|| slot.variants.iter().rev().find(|e| e.speaks(self.question)));
+        let found = found.cloned();
         let Some(entry) = found else {
             return if self.question.asks_part() { self.part(slot) } else { self.missing(slot) };
         };
         slot.touch();
         // A part can be cut only out of what is there.
-        if self.question.asks_part() && entry.content.get().is_none() {
+        // Whoever waited for this part gets what came in its place.
+        let is_coming = entry.content.get().is_none();
+        if self.question.asks_part() && is_coming && !self.has_waited {
             return self.pass("partial");
         }
         let state = entry.state(self.now, &inner.tags);
@@ -189,7 +200,7 @@ impl Look<'_> {
 
     /// For a request for a part of what is not there as a page.
     fn part(&self, slot: &mut Slot) -> Plan {
-        let control = &self.question.control;
+        let (control, asked) = (&self.question.control, &self.question.headers);
         let is_fresh = |entry: &Entry| {
             let state = entry.state(self.now, &self.cache.inner.tags);
             matches!(state, State::Fresh(_)) && !self.client_refuses(entry, state)
@@ -197,7 +208,10 @@ impl Look<'_> {
         if let Some((entry, cut)) = parts::find(&slot.parts, self.question, is_fresh) {
             slot.touch();
             let left_ms = entry.terms.lifetime_ms.saturating_sub(entry.age_ms(self.now));
-            return Plan::Part(entry, cut, (Outcome::Hit, Note::hit(signed(left_ms))));
+            let is_collapsed = self.has_waited;
+            let outcome = if is_collapsed { Outcome::Collapsed } else { Outcome::Hit };
+            let note = Note { is_collapsed, ..Note::hit(signed(left_ms)) };
+            return Plan::Part(entry, cut, (outcome, note));
         }
         if control.only_if_cached {
             return Plan::Step(Step::OnlyIfCached);
@@ -207,7 +221,16 @@ impl Look<'_> {
             false if slot.entries().next().is_none() => "uri-miss",
             false => "vary-miss",
         };
-        self.fly_alone(slot, None, Note::forwarded(why))
+        // What depends on more than the range is for this visitor alone.
+        let is_plain = !parts::CONDITIONS.iter().any(|name| asked.contains_key(name));
+        match slot.part_until.is_some_and(|until| self.now < until) {
+            true => {
+                let note = Note { detail: Some("hit-for-miss"), ..Note::forwarded(why) };
+                self.fly_alone(slot, None, note)
+            }
+            false if is_plain => self.fly(slot, None, why),
+            false => self.fly_alone(slot, None, Note::forwarded(why)),
+        }
     }
 
     /// When the address is not known at all and nothing is to be noted about it.
@@ -219,7 +242,11 @@ impl Look<'_> {
     }
 
     fn fly(&self, slot: &mut Slot, entry: Option<Arc<Entry>>, why: &'static str) -> Plan {
-        let selector = selector(slot, self.question);
+        let mut selector = selector(slot, self.question);
+        if entry.is_none() && self.question.asks_part() {
+            let ranges = self.question.headers.get_all(header::RANGE).iter();
+            ranges.for_each(|range| selector.push_str(&format!("{range:?}\n")));
+        }
         if let Some(flight) = slot.flights.iter().find(|flight| flight.selects(&selector)) {
             return Plan::Step(Step::Wait(flight.wait()));
         }
@@ -255,7 +282,7 @@ impl Look<'_> {
 
 /// Requests with equal selectors want the same, as far as the stored answers tell.
 fn selector(slot: &Slot, question: &Question) -> String {
-    let mut names: Vec<_> = slot.variants.iter().flat_map(|entry| entry.varies_on()).collect();
+    let mut names: Vec<_> = slot.entries().flat_map(|entry| entry.varies_on()).collect();
     names.sort_unstable_by_key(|name| name.as_str());
     names.dedup();
     let mut selector = String::new();

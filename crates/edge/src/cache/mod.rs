@@ -20,6 +20,7 @@ mod key;
 mod look;
 mod note;
 mod parts;
+mod pass;
 mod policy;
 mod question;
 mod range;
@@ -46,10 +47,11 @@ use self::{fare::Fares, store::Store, tags::Tags, terms::Terms};
 pub use self::{
     content::{Broken, Reader},
     fare::{Fared, Purged},
-    fetch::{Answered, Fetch, Pass},
+    fetch::{Answered, Fetch},
     fill::Filling,
     flight::{Wait, Woken},
     look::Step,
+    pass::Pass,
     policy::{Action, Policy, Rule},
     question::Question,
     serve::{Outcome, Served, Stored},

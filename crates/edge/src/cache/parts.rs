@@ -67,8 +67,8 @@ impl Claim {
 /// What parts have for a request.
 #[derive(Debug)]
 pub(super) enum Cut {
-    /// One whose length is not what its Content-Range says. It answers the same question once more,
-    /// word for word, and nothing else: nobody knows which bytes it has.
+    /// One that still comes, or whose length is not what its Content-Range says. It answers the same
+    /// question once more, word for word, and nothing else: nobody knows which bytes it has.
     AsItCame,
     /// These bytes.
     Bytes(Span, Vec<Bytes>),
@@ -89,17 +89,17 @@ pub(super) fn find(
     question: &Question,
     is_fresh: impl Fn(&Entry) -> bool,
 ) -> Option<(Arc<Entry>, Cut)> {
-    let depends = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
-    if depends.iter().any(|name| question.headers.contains_key(name)) {
+    if CONDITIONS[..2].iter().any(|name| question.headers.contains_key(name)) {
         return None;
     }
     let fitting = parts.iter().rev().filter(|part| part.fits(question) && is_fresh(part));
     for part in fitting {
-        let (Some(claim), Some(_)) = (&part.claim, part.content.get()) else { continue };
+        let Some(claim) = &part.claim else { continue };
         let Some(span) = span(part) else {
             let mut asked = question.headers.get_all(header::RANGE).iter();
             let is_same = asked.next() == Some(&claim.asked) && asked.next().is_none();
-            if is_same && !question.headers.contains_key(header::IF_RANGE) {
+            let is_plain = !question.headers.contains_key(header::IF_RANGE);
+            if is_same && is_plain && part.content.is_readable() {
                 return Some((Arc::clone(part), Cut::AsItCame));
             }
             continue;
@@ -284,6 +284,10 @@ fn backward(parts: &[&Arc<Entry>], from: u64, to: u64) -> (Vec<Bytes>, u64) {
     runs.reverse();
     (runs, at)
 }
+
+/// On what an answer to a request for a part depends beside the range.
+pub(super) const CONDITIONS: [HeaderName; 3] =
+    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE];
 
 /// When an address has more parts than this, the oldest leaves.
 pub(super) const MAX_PARTS: usize = 32;

@@ -45,6 +45,10 @@ pub struct Policy {
     /// Whether `Cache-Control` in a request counts. Defaults to false: a visitor who reloads must
     /// not be able to turn the cache off.
     pub heeds_clients: bool,
+    /// Whether a page that varies on Accept-Language and names its Content-Language also serves whoever
+    /// likes that language best, whatever else he would take. Defaults to false: RFC 9111 4.1 compares
+    /// what was asked for, not what was answered, and a site may look at more than the first language.
+    pub selects_language: bool,
     /// How long it is remembered that an address cannot be cached, so that its visitors do not
     /// queue behind each other, in milliseconds. Defaults to 120,000.
     pub hit_for_miss_ms: u64,
@@ -126,6 +130,7 @@ impl Policy {
             ]),
             stores_cookies: false,
             heeds_clients: false,
+            selects_language: false,
             hit_for_miss_ms: 120_000,
             sick_pause_ms: 1_000,
             max_object_bytes: 8 << 20,

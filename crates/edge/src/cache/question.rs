@@ -1,13 +1,14 @@
 //! A request as the cache sees it: its address, whether it may be answered from here at all, and
 //! what of it reaches the application.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use throng_core::stars;
 
 use super::{
     control::Control,
     key::Key,
     policy::{Action, Policy},
+    vary,
 };
 
 /// What the cache needs of a request. The body stays with whoever asks.
@@ -24,8 +25,12 @@ pub struct Question {
     pub(super) control: Control,
     pub(super) action: Option<Action>,
     pub(super) bypass: Option<Bypass>,
+    /// Whether it is a POST whose answer may be kept, if it says so.
+    pub(super) may_make_page: bool,
     /// The cookies that count for `Vary: Cookie`, in order; empty for a visitor without any.
     pub(super) cookies: Option<String>,
+    /// The one language that the visitor likes best, where the policy asks for it.
+    pub(super) language: Option<String>,
 }
 
 /// Why a request is not for the cache.
@@ -83,11 +88,33 @@ impl Question {
                 }
             }
         }
+        let may_make_page = method == Method::POST
+            && action != Some(Action::Bypass)
+            && !cookies.is_signed_in
+            && !cookies.has_trackers
+            && !ASK_ORIGIN.iter().any(|name| headers.contains_key(name));
+        let language = match policy.selects_language {
+            true => vary::liked_best(headers.get_all(header::ACCEPT_LANGUAGE).iter()),
+            false => None,
+        };
         let key = Key::new(host, &uri);
         let control =
             if policy.heeds_clients { client_control(&headers) } else { Control::default() };
         let cookies = cookies.counted;
-        Self { method, uri, headers, host: host.into(), key, control, action, bypass, cookies }
+        let host = host.into();
+        Self {
+            method,
+            uri,
+            headers,
+            host,
+            key,
+            control,
+            action,
+            bypass,
+            may_make_page,
+            cookies,
+            language,
+        }
     }
 
     /// The method, as the client sent it.
@@ -217,6 +244,17 @@ fn without_trackers(policy: &Policy, uri: &Uri) -> Option<Uri> {
     parts.path_and_query = Some(target.parse().ok()?);
     Uri::from_parts(parts).ok()
 }
+
+/// What only the origin decides about a POST.
+const ASK_ORIGIN: [HeaderName; 7] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::RANGE,
+    header::UPGRADE,
+];
 
 #[cfg(test)]
 mod tests {

@@ -138,7 +138,10 @@ pub(super) fn serve_part(
     headers.insert(header::AGE, HeaderValue::from(entry.age_ms(now) / 1000));
     note.append_to(&mut headers);
     let body = match cut {
-        Cut::AsItCame => Stored::Whole(entry.content.get().cloned().unwrap_or_default()),
+        Cut::AsItCame => match entry.content.get() {
+            Some(whole) => Stored::Whole(whole.clone()),
+            None => Stored::Coming(entry.content.read()),
+        },
         Cut::Bytes(Span { from, to, complete }, mut runs) => {
             let complete = complete.map_or("*".to_owned(), |complete| complete.to_string());
             let range = format!("bytes {from}-{}/{complete}", to - 1);

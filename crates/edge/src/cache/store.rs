@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) flights: Vec<Arc<Flight>>,
     /// Until when requests for it do not wait for each other, because its answers are not stored.
     pub(super) pass_until: Option<Duration>,
+    /// The same for requests for a part.
+    pub(super) part_until: Option<Duration>,
     /// Until when a stale answer is given without asking, because the origin has just failed. It
     /// stays set, in the past, until the origin answers well.
     pub(super) sick_until: Option<Duration>,
@@ -243,7 +245,7 @@ impl Slot {
     pub(super) fn clear(&mut self, total: &AtomicU64) {
         self.take_out(total, |_| true);
         self.flights.drain(..).for_each(|flight| flight.revoke());
-        (self.pass_until, self.sick_until) = (None, None);
+        (self.pass_until, self.part_until, self.sick_until) = (None, None, None);
     }
 
     fn is_empty(&self) -> bool {
@@ -251,6 +253,7 @@ impl Slot {
             && self.parts.is_empty()
             && self.flights.is_empty()
             && self.pass_until.is_none()
+            && self.part_until.is_none()
             && self.sick_until.is_none()
     }
 }

@@ -145,9 +145,12 @@ impl Edge {
                     }
                     let status = response.status();
                     cache::strip_hop(response.headers_mut());
-                    pass.answered(status, response.headers_mut());
+                    let kept = pass.answered(status, response.headers_mut());
                     response.extensions_mut().insert(Outcome::Pass);
                     let (parts, body) = response.into_parts();
+                    if let Some((served, filling)) = kept {
+                        return Ok(self.keep(served, filling, (parts.extensions, body)));
+                    }
                     let body = self.patient(&parts.headers, body);
                     return Ok(Response::from_parts(parts, body));
                 }

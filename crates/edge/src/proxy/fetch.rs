@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Edge, answer::answer, send::Refusal};
 use crate::{
     Body,
-    cache::{self, Answered, Fetch, Filling, Outcome},
+    cache::{self, Answered, Fetch, Filling, Outcome, Served},
     limit::Limited,
     upstream::Message,
 };
@@ -38,6 +38,20 @@ impl Edge {
         if let Some((body, filling)) = filling {
             self.fill(body, filling).await;
         }
+    }
+
+    /// Answers with what others are to get as well, and stores it while it comes.
+    pub(super) fn keep(
+        &self,
+        served: Served,
+        filling: Filling,
+        (extensions, body): (Extensions, Body),
+    ) -> Response<Body> {
+        let edge = self.clone();
+        self.inner.tasks.spawn(async move { edge.fill(body, filling).await });
+        let mut response = answer(served);
+        response.extensions_mut().extend(extensions);
+        response
     }
 
     async fn exchange(

@@ -397,3 +397,26 @@ fn each_variant_is_fetched_on_its_own() {
     let Step::Fetch(_french) = ask("fr") else { panic!("another variant again") };
     assert!(matches!(ask("en"), Step::Wait(_)));
 }
+
+#[test]
+fn a_page_in_the_language_that_a_visitor_likes_best_is_his_where_the_policy_says_so() {
+    for (is_set, asked) in [(true, 0), (false, 1)] {
+        let mut policy = Policy::rfc();
+        policy.selects_language = is_set;
+        let site = Site::new(policy);
+        let say = |_: &HeaderMap| {
+            page(&[
+                (CACHE_CONTROL, "max-age=60"),
+                ("vary", "accept-language, x-other"),
+                ("content-language", "de"),
+            ])
+        };
+        let ask = |fields: &[(&str, &str)]| site.ask("GET", "/", fields, say).asked.len();
+        assert_eq!(ask(&[("accept-language", "en, de")]), 1);
+        assert_eq!(ask(&[("accept-language", "fr;q=0.5, DE;q=1.0")]), asked);
+        assert_eq!(ask(&[("accept-language", "de, en;q=0.9"), ("x-other", "1")]), 1);
+        assert_eq!(ask(&[("accept-language", "en, de;q=0.9")]), 1);
+        assert_eq!(ask(&[("accept-language", "de-AT, de;q=0.9")]), 1);
+        assert_eq!(ask(&[]), 1);
+    }
+}

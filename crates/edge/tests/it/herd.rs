@@ -5,9 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use futures_util::FutureExt;
 use throng_edge::cache::{Action, Answered, Fetch, Outcome, Policy, Rule, Step, Woken};
 
-use crate::site::{Site, message, page, read};
+use crate::site::{CACHE_CONTROL, Site, message, page, read};
 
 #[tokio::test]
 async fn ten_thousand_waiters_cost_one_origin_request_for_each_expiry() {
@@ -106,4 +107,80 @@ async fn visit(
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_thousand_visitors_of_one_range_cost_one_request_however_it_is_answered() {
+    let part = |length: usize| {
+        let fields = vec![
+            (CACHE_CONTROL, "max-age=60".to_owned()),
+            ("content-range", "bytes 0-4/10".to_owned()),
+        ];
+        (206, fields, &"0123456789"[..length])
+    };
+    let fields = [("range", "bytes=0-4")];
+    // The part, one that lies about its length, and the page, from an origin without ranges.
+    for said in [part(5), part(4), page(&[(CACHE_CONTROL, "max-age=60")]).unwrap()] {
+        let site = Site::new(Policy::rfc());
+        let question = site.question("GET", "/", &fields);
+        let Step::Fetch(fetch) = site.cache.ask(&question, false) else { panic!("a fetch") };
+        assert_eq!(fetch.headers()["range"], "bytes=0-4");
+        let waiters: Vec<_> = (0..999)
+            .map(|_| match site.cache.ask(&question, false) {
+                Step::Wait(wait) => wait,
+                other => panic!("somebody asks already: {other:?}"),
+            })
+            .collect();
+        // Another range is another question.
+        let other = site.question("GET", "/", &[("range", "bytes=5-9")]);
+        assert!(matches!(site.cache.ask(&other, false), Step::Fetch(_)));
+        let (status, headers, body) = message(said);
+        let Answered::Fill(first, mut filling) = fetch.answered(status, headers) else {
+            panic!("it is stored")
+        };
+        // They go on as soon as there is a head, and read while it comes.
+        let mut served = vec![first];
+        for wait in waiters {
+            assert_eq!(wait.over().now_or_never(), Some(Woken::Again));
+            match site.cache.ask(&question, true) {
+                Step::Serve(one) => served.push(one),
+                other => panic!("it comes: {other:?}"),
+            }
+        }
+        filling.push(body.clone());
+        filling.finish();
+        assert_eq!(served.len(), 1_000);
+        for one in served {
+            assert_eq!((one.status, read(one.body)), (status, Some(body.clone())));
+        }
+    }
+}
+
+#[test]
+fn visitors_of_a_range_that_is_not_kept_do_not_queue() {
+    let site = Site::new(Policy::rfc());
+    let question = site.question("GET", "/", &[("range", "bytes=0-4")]);
+    for status in [206, 416, 500] {
+        let Step::Fetch(fetch) = site.cache.ask(&question, false) else { panic!("a fetch") };
+        let Step::Wait(wait) = site.cache.ask(&question, false) else { panic!("a wait") };
+        let fields = vec![
+            (CACHE_CONTROL, "private".to_owned()),
+            ("content-range", "bytes 0-4/10".to_owned()),
+        ];
+        let (status, headers, _) = message((status, fields, "01234"));
+        assert!(matches!(fetch.answered(status, headers), Answered::Forward(_)));
+        assert_eq!(wait.over().now_or_never(), Some(Woken::Again));
+        let all: Vec<_> = (0..5).map(|_| site.cache.ask(&question, true)).collect();
+        assert!(all.iter().all(|step| matches!(step, Step::Fetch(_))), "{status}: {all:?}");
+        // The page is another matter.
+        let page = site.question("GET", "/", &[]);
+        let Step::Fetch(first) = site.cache.ask(&page, false) else { panic!("a fetch") };
+        assert!(matches!(site.cache.ask(&page, false), Step::Wait(_)));
+        drop((all, first));
+        site.wait(120_000);
+    }
+    let Step::Fetch(fetch) = site.cache.ask(&question, false) else { panic!("a fetch") };
+    let Step::Wait(wait) = site.cache.ask(&question, false) else { panic!("a wait") };
+    assert!(fetch.failed().is_none());
+    assert_eq!(wait.over().now_or_never(), Some(Woken::Failed));
 }

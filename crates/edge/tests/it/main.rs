@@ -21,6 +21,7 @@ mod oracles;
 mod parts;
 mod peers;
 mod port;
+mod posts;
 mod proxy;
 mod quick;
 mod relay;

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use throng_core::{Clock, clock::Hand};
-use throng_edge::cache::{Answered, Cache, Fetch, Outcome, Policy, Question, Served, Step, Stored};
+use throng_edge::cache::{
+    Answered, Cache, Fetch, Filling, Outcome, Policy, Question, Served, Step, Stored,
+};
 
 /// 2023-11-14 22:13:20 UTC.
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
@@ -93,7 +95,10 @@ impl Site {
                 asked.push(pass.headers());
                 let Some(said) = origin(&asked[0]) else { return nothing(502, asked) };
                 let (status, mut headers, body) = message(said);
-                pass.answered(status, &mut headers);
+                if let Some((served, filling)) = pass.answered(status, &mut headers) {
+                    fill(filling, &body);
+                    return got(served, asked);
+                }
                 Got { outcome: Outcome::Pass, status: status.as_u16(), headers, body, asked }
             }
             Step::OnlyIfCached => nothing(504, asked),
@@ -116,15 +121,18 @@ fn run(
         Answered::Again(fetch) => return run(fetch, origin, asked),
         Answered::Serve(served) => Ok(served),
         Answered::Forward(headers) => Err((status.as_u16(), headers, body)),
-        Answered::Fill(served, mut filling) => {
-            // In two pieces, as bodies come.
-            let (first, rest) = (body.slice(..body.len() / 2), body.slice(body.len() / 2..));
-            filling.push(first);
-            filling.push(rest);
-            filling.finish();
+        Answered::Fill(served, filling) => {
+            fill(filling, &body);
             Ok(served)
         }
     })
+}
+
+/// In two pieces, as bodies come.
+fn fill(mut filling: Filling, body: &Bytes) {
+    filling.push(body.slice(..body.len() / 2));
+    filling.push(body.slice(body.len() / 2..));
+    filling.finish();
 }
 
 pub(crate) fn message((status, fields, body): Said) -> (StatusCode, HeaderMap, Bytes) {

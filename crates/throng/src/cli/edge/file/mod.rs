@@ -182,6 +182,7 @@ section!(Policy of cache::Policy {
     tracking_parameters: Vec<String>,
     stores_cookies: bool,
     heeds_clients: bool,
+    selects_language: bool,
     hit_for_miss_ms: u64,
     sick_pause_ms: u64,
     max_object_bytes: u64,
