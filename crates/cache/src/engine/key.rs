@@ -49,7 +49,7 @@ impl Keys {
                 Ok(format!("md5:{}", throng_ring::md5_hex(text.as_bytes())).into_bytes().into())
             }
             OddKeys::Refuse => Err(Error::value(
-                "store",
+                "find or store",
                 key,
                 "memcached takes keys of 1 to 250 bytes without spaces and control characters",
             )),

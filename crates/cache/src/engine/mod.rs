@@ -14,7 +14,7 @@ use throng_core::EngineUrl;
 
 use crate::{Cache, Config, Error, Result};
 
-pub use memcached::{Memcached, Probe, ProbedKey, RingFit, ServerStats};
+pub use memcached::{Ejected, Memcached, Probe, ProbedKey, RingFit, ServerStats};
 pub use memory::Memory;
 #[cfg(feature = "redis")]
 pub use redis::Redis;

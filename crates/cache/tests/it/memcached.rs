@@ -21,14 +21,14 @@ async fn memcached_conforms_on_every_ring() {
     let Some(servers) = Servers::start(3) else { return };
     let mut suites = tokio::task::JoinSet::new();
     for ring in throng_ring::Placement::ALL {
-        let url = EngineUrl::parse(&servers.url(&format!("ring={ring}"))).unwrap();
+        let url = EngineUrl::parse(&servers.url(&format!("ring={ring}&timeout=20s"))).unwrap();
         let engine = Memcached::open(&url, &Clock::system()).unwrap();
         suites.spawn(async move {
             let config = Config { near_ms: 100, ..Config::default() };
             conformance::exercise(engine, config, ring.name(), tokio::time::sleep).await.unwrap();
         });
     }
-    let url = servers.url("ring=ketama&values=python&prefix=python:");
+    let url = servers.url("ring=ketama&timeout=20s&values=python&prefix=python:");
     let engine = Memcached::open(&EngineUrl::parse(&url).unwrap(), &Clock::system()).unwrap();
     suites.spawn(async move {
         let config = Config { near_ms: 100, ..Config::default() };

@@ -61,7 +61,29 @@ fn values_are_read_written_and_deleted_from_the_command_line() {
     assert_eq!(says(1, &["get", "nope"]), "`nope` is not there\n");
     assert_eq!(house.says(0, &["delete", "-"], &url, "greeting\nlimits\nnope\n"), "deleted 2\n");
     assert_eq!(says(1, &["get", "greeting"]), "`greeting` is not there\n");
-    assert!(says(2, &["set", "k", "v", "--ttl", "soon"]).contains("no time such as `60s`"));
+    assert_eq!(says(0, &["set", "k", "v", "--json"]), "{\"key\":\"k\",\"stored\":true}\n");
+    for wrong in ["soon", "40d", "0s"] {
+        let said = says(2, &["set", "k", "v", "--ttl", wrong]);
+        assert!(said.contains(&format!("`--ttl {wrong}` is wrong: it takes a time")), "{said}");
+    }
+}
+
+#[test]
+fn servers_that_are_down_are_named_with_what_is_wrong() {
+    let Some(mut house) = House::open(2) else { return };
+    let url = house.servers.url("ring=rendezvous&timeout=20s");
+    house.servers.kill(0);
+    let down = house.servers.addresses()[0].clone();
+    let keys: String = (0..20).map(|number| format!("event/{number}\n")).collect();
+    let said = house.says(1, &["delete", "-"], &url, &keys);
+    let complaint = format!("{down} is off the ring: it cannot be reached or hung up: Connection");
+    assert!(said.starts_with("deleted 0\n") && said.contains(&complaint), "{said}");
+    house.servers.kill(1);
+    let said = house.says(1, &["get", "k"], &url, "");
+    for server in house.servers.addresses() {
+        let reason = format!("{server} is off the ring: it cannot be reached");
+        assert!(said.contains(&reason), "{said}");
+    }
 }
 
 #[test]
@@ -111,6 +133,7 @@ fn probe_finds_the_ring_and_writes_the_url() {
     house.servers.kill(2);
     let said = house.says(0, &["probe", "-"], &fleet, &keys);
     assert!(said.contains("does not answer, so keys that are there"), "{said}");
+    assert!(house.says(2, &["probe", "-"], &fleet, "").contains("was given none"));
     assert!(house.says(2, &["probe", "k"], "memcached://one", "").contains("at least two"));
 }
 
@@ -141,4 +164,9 @@ fn what_cannot_be_asked_is_told_so() {
         says(&["where", "k"], "redis://a").contains("the one server of `redis:` has every key")
     );
     assert!(says(&["get", "k"], "redys://a").contains("cache cannot open `redys:`"));
+    let named = says(&["get", "k"], "memcached://me:secret@a");
+    assert!(named.contains("without user and password") && !named.contains("secret"), "{named}");
+    assert!(says(&["get", "k"], "memcached://a?timeout=0s").contains("a time above zero"));
+    let odd = house.says(1, &["where", "a b"], "memcached://a?keys=refuse", "");
+    assert!(odd.contains("cannot find or store the value of `a b`"), "{odd}");
 }

@@ -1,9 +1,9 @@
 //! Asking the servers of a fleet: directly over a connection that nobody uses, in line otherwise, and
 //! the next owner of a key when one fails.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use super::{
     socket::{Answer, Expects, Fault},
     turn::Turn,
 };
-use crate::{Error, Result};
+use crate::Result;
 
 /// A command for the server of a route.
 pub(super) struct Command {
@@ -45,7 +45,7 @@ impl Fleet {
                 Err(fault) => last = Some(fault),
             }
         }
-        Err(nobody(last))
+        Err(self.nobody(last))
     }
 
     /// Asks for many keys, one write to each server, and again for those whose server failed.
@@ -54,8 +54,7 @@ impl Fleet {
         let mut left: Vec<usize> = (0..keys.len()).collect();
         let mut last = None;
         for _attempt in 0..=self.lines.len() {
-            let mut questions: Vec<Question> = Vec::new();
-            questions.resize_with(self.lines.len(), Question::default);
+            let mut questions = Question::for_each_of(self.lines.len(), &left, keys);
             let ring = self.ring();
             let owners = ring.owners(left.iter().map(|at| keys[*at].as_ref()));
             for (at, owner) in left.drain(..).zip(owners) {
@@ -63,14 +62,15 @@ impl Fleet {
                     Some(server) => questions[server].ask(at, keys[at].as_ref()),
                     // With a ring that moves nothing, a dead server's keys are missing.
                     None if !self.is_all_ejected() => {}
-                    None => return Err(nobody(last)),
+                    None => return Err(self.nobody(last)),
                 }
             }
             // All are written before any is waited for.
             let mut waiting = Vec::with_capacity(questions.len());
-            for (server, Question { asked, commands }) in questions.into_iter().enumerate() {
+            for (server, Question { asked, mut commands }) in questions.into_iter().enumerate() {
                 if !asked.is_empty() {
-                    let commands = [&commands[..], b"\r\n"].concat().into();
+                    commands.extend_from_slice(END_OF_LINE);
+                    let commands = commands.freeze();
                     waiting.push((asked, self.begin(server, commands, Expects::Hits, true).await));
                 }
             }
@@ -96,7 +96,7 @@ impl Fleet {
                 }
             }
         }
-        Err(nobody(last))
+        Err(self.nobody(last))
     }
 
     /// Waits for what was asked of several servers.
@@ -222,33 +222,36 @@ enum Sent {
 }
 
 /// What is asked of one server.
-#[derive(Default)]
 struct Question {
     /// Which of the keys.
     asked: Vec<usize>,
-    commands: Vec<u8>,
+    commands: BytesMut,
 }
 
 impl Question {
+    /// One for each server, with room for what it will about be asked.
+    fn for_each_of(servers: usize, left: &[usize], keys: &[impl AsRef<[u8]>]) -> Vec<Self> {
+        let bytes: usize = left.iter().map(|at| 1 + keys[*at].as_ref().len()).sum();
+        let part = |whole: usize| if servers == 1 { whole } else { whole * 3 / 2 / servers };
+        let question = || Self {
+            asked: Vec::with_capacity(part(left.len())),
+            commands: BytesMut::with_capacity(part(bytes) + GET.len() + END_OF_LINE.len()),
+        };
+        std::iter::repeat_with(question).take(servers).collect()
+    }
+
     fn ask(&mut self, at: usize, key: &[u8]) {
         if self.asked.is_empty() {
-            self.commands.extend_from_slice(b"get");
+            self.commands.extend_from_slice(GET);
         }
         self.asked.push(at);
-        self.commands.push(b' ');
+        self.commands.put_u8(b' ');
         self.commands.extend_from_slice(key);
-    }
-}
-
-pub(super) fn nobody(last: Option<Fault>) -> Error {
-    let fault = last.unwrap_or(Fault::Ejected);
-    Error::Engine {
-        engine: "memcached",
-        doing: "reach the owner of a key",
-        source: Arc::new(fault),
     }
 }
 
 /// Within this time nearly every answer is there: until then one is waited for after the other, which
 /// costs the least, and then for all that are left at once.
 const SOON: Duration = Duration::from_millis(5);
+const GET: &[u8] = b"get";
+const END_OF_LINE: &[u8] = b"\r\n";

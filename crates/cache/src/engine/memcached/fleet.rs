@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -14,12 +14,11 @@ use throng_ring::{Ring, Server};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    ask::nobody,
     line::{Line, Request},
     socket::{Expects, Fault},
     turn::Seat,
 };
-use crate::{Result, metrics::EJECTIONS};
+use crate::{Error, Result, metrics::EJECTIONS};
 
 /// The servers that own keys.
 #[derive(Debug)]
@@ -29,6 +28,8 @@ pub(super) struct Fleet {
     /// The ring as it is. Replaced as a whole, so that routing holds the lock for a clone only.
     now: Mutex<Arc<Ring>>,
     pub(super) lines: Vec<Way>,
+    /// Why each server is off the ring, of those that are.
+    faults: Mutex<Vec<Option<String>>>,
     timeout: Duration,
     clock: Clock,
     /// What each server speaks, once it has been asked.
@@ -42,6 +43,16 @@ pub(super) struct Fleet {
 pub(super) struct Way {
     pub(super) seat: Arc<Seat>,
     pub(super) requests: mpsc::Sender<Request>,
+}
+
+/// A server that is off the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ejected {
+    /// `host:port`.
+    pub server: String,
+    /// What it did, or did not.
+    pub reason: String,
 }
 
 /// Where a key goes.
@@ -79,9 +90,10 @@ impl Fleet {
                 tasks.spawn(line.run(requests));
             }
             let dialects = ring.servers().iter().map(|_| AtomicU8::new(UNKNOWN)).collect();
+            let faults = Mutex::new(vec![None; ring.servers().len()]);
             let (home, now) = (ring.clone(), Mutex::new(Arc::new(ring)));
             let clock = clock.clone();
-            Self { home, now, lines, timeout, clock, dialects, _tasks: tasks }
+            Self { home, now, lines, faults, timeout, clock, dialects, _tasks: tasks }
         })
     }
 
@@ -107,7 +119,7 @@ impl Fleet {
                 Err(fault) => last = Some(fault),
             }
         }
-        Err(nobody(last))
+        Err(self.nobody(last))
     }
 
     /// The route with what the server speaks, which its line finds out when it connects.
@@ -162,13 +174,39 @@ impl Fleet {
         let name = self.name(server);
         tracing::warn!(server = %name, %fault, "memcached {name} is off the ring: {fault}");
         metrics::counter!(EJECTIONS).increment(1);
+        self.faults()[server] = Some(fault.to_string());
         self.change(|ring| ring.eject(server));
     }
 
     pub(super) fn restore(&self, server: usize) {
         let name = self.name(server);
         tracing::info!(server = %name, "memcached {name} is back on the ring");
+        self.faults()[server] = None;
         self.change(|ring| ring.restore(server));
+    }
+
+    /// The servers that are off the ring, and why.
+    pub(super) fn ejected(&self) -> Vec<Ejected> {
+        let faults = self.faults();
+        let ejected = faults.iter().enumerate().filter_map(|(server, fault)| {
+            Some(Ejected { server: self.name(server), reason: fault.clone()? })
+        });
+        ejected.collect()
+    }
+
+    /// What a caller is told for whom nobody owns the key: which servers are off the ring, and why.
+    pub(super) fn nobody(&self, last: Option<Fault>) -> Error {
+        let ejected = self.ejected();
+        let fault = match last {
+            fault if ejected.is_empty() => fault.unwrap_or(Fault::Ejected),
+            _ => Fault::Nobody(ejected),
+        };
+        let doing = "reach the owner of a key";
+        Error::Engine { engine: "memcached", doing, source: Arc::new(fault) }
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Vec<Option<String>>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ring(&self) -> Arc<Ring> {

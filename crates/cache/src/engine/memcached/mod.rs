@@ -34,6 +34,7 @@ use self::{
     protocol::{Flags, Reply},
 };
 pub use self::{
+    fleet::Ejected,
     probe::{Probe, ProbedKey, RingFit},
     stats::ServerStats,
 };
@@ -92,6 +93,14 @@ impl Memcached {
                 return Err(url.fault("option `values`", "it is `sealed` or `python`").into());
             }
         };
+        if url.user().is_some() || url.password().is_some() {
+            return Err(url.fault("user", "memcached is asked without user and password").into());
+        }
+        for (option, time) in [("option `timeout`", timeout), ("option `retry`", retry)] {
+            if time.is_zero() {
+                return Err(url.fault(option, "it takes a time above zero").into());
+            }
+        }
         if !matches!(url.path(), "" | "/") {
             return Err(url.fault("path", "memcached has none").into());
         }
@@ -108,6 +117,13 @@ impl Memcached {
     pub fn owner(&self, key: &str) -> Result<Option<String>> {
         let route = self.fleet.route(&self.keys.wire(key)?);
         Ok(route.map(|route| self.fleet.name(route.server)))
+    }
+
+    /// The servers that are off the ring at this moment. Whether one answers is known when it was
+    /// first asked for something.
+    #[must_use]
+    pub fn ejected(&self) -> Vec<Ejected> {
+        self.fleet.ejected()
     }
 }
 

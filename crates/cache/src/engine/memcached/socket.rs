@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{
+    fleet::Ejected,
     hits::Hits,
     protocol::{self, Reply, Rubbish},
 };
@@ -39,6 +40,8 @@ pub(super) enum Fault {
     Rubbish(#[from] Rubbish),
     #[error("it is off the ring")]
     Ejected,
+    #[error("{}", told(.0))]
+    Nobody(Vec<Ejected>),
 }
 
 #[derive(Debug)]
@@ -136,6 +139,11 @@ impl Socket {
             _ => Ok(()),
         }
     }
+}
+
+fn told(ejected: &[Ejected]) -> String {
+    let one = |Ejected { server, reason }: &Ejected| format!("{server} is off the ring: {reason}");
+    ejected.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 const READ_BYTES: usize = 16 << 10;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use throng_cache::engine::{Memcached, Probe, ServerStats};
+use throng_cache::engine::{Ejected, Memcached, Probe, ServerStats};
 use throng_core::Clock;
 
 use super::Target;
@@ -79,6 +79,10 @@ pub(super) async fn probe(
                      `memcached://10.0.0.1,10.0.0.2`";
         return Err(Failure::Usage(words.to_owned()));
     }
+    if keys.is_empty() {
+        let words = "`cache probe` wants keys that the Python site wrote, and was given none";
+        return Err(Failure::Usage(words.to_owned()));
+    }
     let probe = Memcached::probe(url, keys, &Clock::system()).await;
     let probe = probe.map_err(|error| target.refused(error))?;
     let found = probe.found();
@@ -104,6 +108,17 @@ pub(super) async fn probe(
         say(verdict(&probe, keys.len()));
     }
     Ok(if probe.url.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells which servers failed when they were asked, and whether any did: what they own was looked for,
+/// or stored for a while, on others.
+pub(super) fn complain(fleet: Option<&Memcached>) -> bool {
+    let ejected = fleet.map(Memcached::ejected).unwrap_or_default();
+    for server in &ejected {
+        let Ejected { server, reason, .. } = server;
+        eprintln!("{server} is off the ring: {reason}");
+    }
+    !ejected.is_empty()
 }
 
 /// What follows from what was found.

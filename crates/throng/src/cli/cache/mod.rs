@@ -6,6 +6,7 @@ mod spec;
 use std::{
     io::{self, BufRead, Read},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::ArgMatches;
@@ -33,12 +34,13 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
             "stats" => fleet::stats(&target, matches.get_flag("json")).await,
             "probe" => fleet::probe(&target, &keys(matches)?, matches.get_flag("json")).await,
             _ => {
-                let open = Open::new(config, &target).await?;
-                match verb {
-                    "get" => get(&open.cache, matches).await,
-                    "set" => open.set(matches).await,
-                    _ => open.delete(matches).await,
-                }
+                let mut open = Open::new(config, &target).await?;
+                let code = match verb {
+                    "get" => get(&open.cache, matches).await?,
+                    "set" => open.set(matches).await?,
+                    _ => open.delete(matches).await?,
+                };
+                Ok(if fleet::complain(open.fleet.as_ref()) { ExitCode::FAILURE } else { code })
             }
         }
     })
@@ -48,19 +50,26 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
 struct Open<'a> {
     config: &'a Config,
     cache: Cache,
+    /// Its servers, where it is a fleet of memcached.
+    fleet: Option<Memcached>,
     changes: Changes,
 }
 
 impl<'a> Open<'a> {
     async fn new(config: &'a Config, target: &Target) -> Result<Self, Failure> {
         let options = throng_cache::Config { near_ms: 0, ..throng_cache::Config::default() };
-        let cache = options.open(&target.url.reveal()).await;
-        let cache = cache.map_err(|error| target.refused(error))?;
+        let (cache, fleet) = if target.url.scheme() == "memcached" {
+            let fleet = target.memcached("get")?;
+            (options.with_engine(fleet.clone()), Some(fleet))
+        } else {
+            let cache = options.open(&target.url.reveal()).await;
+            (cache.map_err(|error| target.refused(error))?, None)
+        };
         let changes = cache.changes();
-        Ok(Self { config, cache, changes })
+        Ok(Self { config, cache, fleet, changes })
     }
 
-    async fn set(mut self, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    async fn set(&mut self, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         let key = word(matches, "key");
         let mut text = word(matches, "value");
         if text == "-" {
@@ -72,14 +81,19 @@ impl<'a> Open<'a> {
             _ => Value::String(text),
         };
         let ttl = word(matches, "ttl");
-        let ttl = std::time::Duration::from_option(&ttl)
-            .ok_or_else(|| Failure::Usage(format!("`--ttl {ttl}` is no time such as `60s`")))?;
-        self.cache.set(&key, &value, Life::of(ttl)).await.map_err(Error::from)?;
+        let ttl = Duration::from_option(&ttl).filter(|ttl| !ttl.is_zero()).ok_or_else(|| {
+            let wants = Duration::WANTS;
+            Failure::Usage(format!("`--ttl {ttl}` is wrong: it takes {wants}, and more than none"))
+        })?;
+        let stored = self.cache.set(&key, &value, Life::of(ttl)).await.map_err(Error::from)?;
         self.tell().await;
+        if matches.get_flag("json") {
+            say(json!({ "key": key, "stored": stored }));
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn delete(mut self, matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    async fn delete(&mut self, matches: &ArgMatches) -> Result<ExitCode, Failure> {
         let mut deleted = 0;
         for key in keys(matches)? {
             deleted += u64::from(self.cache.delete(&key).await.map_err(Error::from)?);

@@ -56,6 +56,7 @@ pub(crate) fn spec(name: &'static str) -> Command {
                 )
                 .arg(flag("text", "Take the value as text even where it is JSON"))
                 .arg(url())
+                .arg(json())
                 .after_help(format!(
                     "Other processes see it at once or, where they cannot be told, within two \
                      seconds.\n\nExamples:\n  {name} cache set greeting hello --ttl 10m\n  {name} cache \
