@@ -62,6 +62,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn count_hit(&self, key: &str) {
         self.note(key, Found::Fresh);
     }
@@ -76,9 +77,15 @@ impl Core {
 
     #[inline]
     fn note(&self, key: &str, found: Found) {
-        if let Some(weight) = self.meters.count_and_sample(found) {
-            self.reads.take(key, found, weight, self.near.now_ms());
+        if self.meters.count(found) {
+            self.sample(key, found);
         }
+    }
+
+    #[cold]
+    fn sample(&self, key: &str, found: Found) {
+        let weight = self.meters.sample(found);
+        self.reads.take(key, found, weight, self.near.now_ms());
     }
 
     pub(crate) fn entry(&self, value: Value, times: Times, bytes: usize) -> Entry<Value> {

@@ -124,7 +124,7 @@ impl Cache {
 
     /// What is read most, at once: a fresh value of the type that is asked for, by a handle without
     /// namespaces, or what the handle's request has read already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fresh<T: Cacheable>(&self, key: &str) -> Option<T> {
         if !self.names.is_empty() {
             return None;
@@ -137,8 +137,7 @@ impl Cache {
         let value = core.near.read(key, |slot| {
             let is_fresh = now_ms < slot.quick_until_ms;
             is_fresh.then(|| value::held::<T>(&slot.value)).flatten().cloned()
-        });
-        let value = value.flatten()?;
+        })?;
         core.count_hit(key);
         Some(value)
     }

@@ -85,17 +85,20 @@ impl Meters {
         }
     }
 
-    /// Counts a read, and now and then says that this one is a sample, which stands for as many as
-    /// it says. The recorder is told with the samples, and when [`reads`](Self::reads) is called.
+    /// Counts a read; tells whether it is due to be a [`sample`](Self::sample).
     #[inline]
-    pub(crate) fn count_and_sample(&self, found: Found) -> Option<u64> {
+    pub(crate) fn count(&self, found: Found) -> bool {
         let tally = self.reads.get_or_default().tally(found);
         let count = tally.count.load(Ordering::Relaxed) + 1;
         tally.count.store(count, Ordering::Relaxed);
-        if count <= tally.sample_at.load(Ordering::Relaxed) {
-            return None;
-        }
-        Some(tally.sample(count, self.counter(found)))
+        count > tally.sample_at.load(Ordering::Relaxed)
+    }
+
+    /// Takes this thread's last read as a sample; tells for how many reads it stands. The recorder is
+    /// told with the samples, and when [`reads`](Self::reads) is called.
+    pub(crate) fn sample(&self, found: Found) -> u64 {
+        let tally = self.reads.get_or_default().tally(found);
+        tally.sample(tally.count.load(Ordering::Relaxed), self.counter(found))
     }
 
     /// How many reads found what: fresh values, stale ones, nothing.
@@ -116,6 +119,7 @@ impl Meters {
 }
 
 impl Reads {
+    #[inline]
     fn tally(&self, found: Found) -> &Tally {
         match found {
             Found::Fresh => &self.fresh,
@@ -126,7 +130,6 @@ impl Reads {
 }
 
 impl Tally {
-    #[cold]
     fn sample(&self, count: u64, counter: &Counter) -> u64 {
         // At random distances, so that reads which come in turn are sampled in turn.
         let distance = random::number() % (2 * SAMPLE_EVERY - 1);

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use quick_cache::DefaultHashBuilder;
 use throng_core::Clock;
 
 use crate::Cache;
@@ -81,10 +82,10 @@ pub(crate) struct Reads {
 struct Sample {
     /// When there are too many, the half that was counted least goes, and a key that is new begins
     /// at the highest count that ever went. No count is too low, and none is too high by more.
-    hot: HashMap<Box<str>, u64>,
+    hot: HashMap<Box<str>, u64, DefaultHashBuilder>,
     gone: u64,
     halved_at_ms: i64,
-    prefixes: HashMap<Box<str>, PrefixStats>,
+    prefixes: HashMap<Box<str>, PrefixStats, DefaultHashBuilder>,
 }
 
 impl Reads {

@@ -48,7 +48,7 @@ impl<V: Clone> Slot<V> {
     }
 }
 
-impl<'a, V, F: Fn(&Slot<V>) -> R, R> Reading<'a, V, F, R> {
+impl<'a, V, F: Fn(&Slot<V>) -> Option<R>, R> Reading<'a, V, F, R> {
     pub(crate) fn new(key: &'a str, read: F) -> Self {
         Self { key: key.as_bytes(), read, found: Cell::new(None), of: PhantomData }
     }
@@ -111,12 +111,12 @@ impl<V, F, R> Hash for Reading<'_, V, F, R> {
     }
 }
 
-impl<V, F: Fn(&Slot<V>) -> R, R> Equivalent<Slot<V>> for Reading<'_, V, F, R> {
+impl<V, F: Fn(&Slot<V>) -> Option<R>, R> Equivalent<Slot<V>> for Reading<'_, V, F, R> {
     #[inline]
     fn equivalent(&self, slot: &Slot<V>) -> bool {
         let is_found = self.key == slot.name.bytes();
         if is_found {
-            self.found.set(Some((self.read)(slot)));
+            self.found.set((self.read)(slot));
         }
         is_found
     }

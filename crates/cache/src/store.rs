@@ -101,19 +101,20 @@ impl<V: Clone> Store<V> {
     }
 
     /// Milliseconds on the clock that never steps back.
+    #[inline]
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.elapsed_coarse_ms()
     }
 
     /// The entry, fresh or not. It may be past everything: ask it.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry<V>>> {
-        self.read(key, |slot| Arc::clone(&slot.entry))
+        self.read(key, |slot| Some(Arc::clone(&slot.entry)))
     }
 
     /// Reads what is under the key, fresh or not, without taking it out. `read` must be quick, for
     /// whoever writes to the same part of the store waits for it.
     #[inline]
-    pub(crate) fn read<R>(&self, key: &str, read: impl Fn(&Slot<V>) -> R) -> Option<R> {
+    pub(crate) fn read<R>(&self, key: &str, read: impl Fn(&Slot<V>) -> Option<R>) -> Option<R> {
         let reading = Reading::new(key, read);
         self.entries.get(&reading);
         reading.found()
@@ -121,7 +122,7 @@ impl<V: Clone> Store<V> {
 
     /// The entry, without counting that it was used.
     fn peek(&self, key: &str) -> Option<Arc<Entry<V>>> {
-        let reading = Reading::new(key, |slot: &Slot<V>| Arc::clone(&slot.entry));
+        let reading = Reading::new(key, |slot: &Slot<V>| Some(Arc::clone(&slot.entry)));
         self.entries.peek(&reading);
         reading.found()
     }

@@ -67,6 +67,7 @@ impl Clock {
     /// [`elapsed`](Self::elapsed) in milliseconds, as of the kernel's last tick, which may be 10 ms
     /// ago: for what asks a million times a second, at a quarter of the cost.
     #[must_use]
+    #[inline]
     pub fn elapsed_coarse_ms(&self) -> i64 {
         match &self.source {
             Source::System(_, start_ms) => tick_ms() - start_ms,
@@ -137,6 +138,7 @@ impl Hand {
 }
 
 /// Milliseconds on the kernel's clock that never steps back, as of its last tick.
+#[inline]
 fn tick_ms() -> i64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     now.tv_sec * 1_000 + now.tv_nsec / 1_000_000

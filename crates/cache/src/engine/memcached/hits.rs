@@ -38,14 +38,11 @@ impl Hits {
     pub(crate) fn read_on(&mut self, buffer: &mut BytesMut) -> Result<bool, Rubbish> {
         loop {
             let rest = &buffer[self.read..];
-            let Some(end) = rest.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
-                return if rest.len() >= MAX_LINE { Err(rubbish(rest)) } else { Ok(false) };
-            };
-            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
-            if let Some(head) = line.strip_prefix(b"VALUE ") {
-                let head = Head::read(head).filter(|head| head.len <= MAX_VALUE);
-                let head = head.ok_or_else(|| rubbish(rest))?;
-                let value = end + 1..end + 1 + head.len;
+            if let Some(head) = rest.strip_prefix(b"VALUE ").and_then(Head::read) {
+                if head.len > MAX_VALUE {
+                    return Err(rubbish(rest));
+                }
+                let value = VALUE + head.end..VALUE + head.end + head.len;
                 let Some(after) = rest.get(value.end..value.end + 2) else { return Ok(false) };
                 if after != b"\r\n" {
                     return Err(rubbish(&rest[value.end..]));
@@ -53,9 +50,17 @@ impl Hits {
                 let key = self.read + VALUE..self.read + VALUE + head.key_len;
                 let value = self.read + value.start..self.read + value.end;
                 self.read = value.end + 2;
+                if self.hits.is_empty() {
+                    // Grown step by step, it would be copied four times for two dozen.
+                    self.hits.reserve(HITS);
+                }
                 self.hits.push(Hit { key, value, client_flags: head.client_flags, cas: head.cas });
                 continue;
             }
+            let Some(end) = rest.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
+                return if rest.len() >= MAX_LINE { Err(rubbish(rest)) } else { Ok(false) };
+            };
+            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
             if line != b"END" {
                 let text = std::str::from_utf8(line).map_err(|_| rubbish(rest))?;
                 let word = text.split(' ').next().unwrap_or_default();
@@ -108,29 +113,50 @@ struct Head {
     client_flags: u32,
     len: usize,
     cas: u64,
+    /// Where the line is over.
+    end: usize,
 }
 
 impl Head {
-    fn read(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|byte| *byte == b' ');
-        let key_len = words.next().map(<[u8]>::len).filter(|len| *len > 0)?;
-        let client_flags = u32::try_from(number(words.next()?)?).ok()?;
-        let len = usize::try_from(number(words.next()?)?).ok()?;
-        let cas = words.next().map_or(Some(0), number)?;
-        words.next().is_none().then_some(Self { key_len, client_flags, len, cas })
+    /// Reads in one go. `None` when the line is not all there yet, or not as it should be.
+    fn read(text: &[u8]) -> Option<Self> {
+        let text = &text[..text.len().min(MAX_LINE - VALUE)];
+        let key_len = text.iter().position(|byte| matches!(byte, b' ' | b'\n'));
+        let key_len = key_len.filter(|len| *len > 0)?;
+        let mut at = key_len;
+        let client_flags = u32::try_from(number(text, &mut at)?).ok()?;
+        let len = usize::try_from(number(text, &mut at)?).ok()?;
+        let cas = if text.get(at) == Some(&b' ') { number(text, &mut at)? } else { 0 };
+        at += usize::from(text.get(at) == Some(&b'\r'));
+        (text.get(at) == Some(&b'\n')).then_some(Self {
+            key_len,
+            client_flags,
+            len,
+            cas,
+            end: at + 1,
+        })
     }
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    let add = |sum: u64, digit: &u8| {
-        let digit = char::from(*digit).to_digit(10)?;
-        sum.checked_mul(10)?.checked_add(u64::from(digit))
-    };
-    (!digits.is_empty()).then(|| digits.iter().try_fold(0, add)).flatten()
+/// The number that stands behind a space, past which `at` is moved.
+fn number(text: &[u8], at: &mut usize) -> Option<u64> {
+    let rest = text.get(*at..)?.strip_prefix(b" ")?;
+    let mut sum = 0_u64;
+    let mut digits = 0;
+    while let Some(digit) = rest.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+        && digit < 10
+    {
+        sum = sum.checked_mul(10)?.checked_add(u64::from(digit))?;
+        digits += 1;
+    }
+    *at += 1 + digits;
+    (digits > 0).then_some(sum)
 }
 
 /// How long `VALUE ` is.
 const VALUE: usize = 6;
+/// For how many values there is room from the first on.
+const HITS: usize = 16;
 
 #[cfg(test)]
 mod tests {
