@@ -1,6 +1,9 @@
 //! The back ends of an edge, which may be others from one moment to the next.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use throng_core::Clock;
 use tokio::sync::{Notify, watch};
@@ -12,6 +15,8 @@ use crate::{Error, Result, Upstream, upstream::Server};
 #[derive(Debug)]
 pub(super) struct Fleet {
     servers: RwLock<Arc<[Arc<Server>]>>,
+    /// Whether all of them are somewhere else, and none in this process.
+    is_remote: AtomicBool,
     /// Told when a server has a place again, or there are other servers.
     pub(super) freed: Arc<Notify>,
     /// Counts how often the servers changed.
@@ -22,7 +27,9 @@ impl Fleet {
     pub(super) fn new(upstreams: Vec<Upstream>, clock: &Clock) -> Result<Self> {
         let freed = Arc::new(Notify::new());
         let servers = arrange(upstreams, &[], &freed, clock)?;
-        Ok(Self { servers: RwLock::new(servers), freed, changes: watch::Sender::new(0) })
+        let is_remote = AtomicBool::new(all_remote(&servers));
+        let (servers, changes) = (RwLock::new(servers), watch::Sender::new(0));
+        Ok(Self { servers, is_remote, freed, changes })
     }
 
     pub(super) fn now(&self) -> Arc<[Arc<Server>]> {
@@ -31,7 +38,7 @@ impl Fleet {
 
     /// Whether all of them are somewhere else, and none in this process.
     pub(super) fn is_remote(&self) -> bool {
-        self.now().iter().all(|server| server.is_checked())
+        self.is_remote.load(Ordering::Relaxed)
     }
 
     /// Hears of every change from now on.
@@ -51,6 +58,7 @@ impl Fleet {
     fn replace(&self, upstreams: Vec<Upstream>, clock: &Clock) -> Result<()> {
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
         *servers = arrange(upstreams, &servers, &self.freed, clock)?;
+        self.is_remote.store(all_remote(&servers), Ordering::Relaxed);
         drop(servers);
         self.changes.send_modify(|times| *times += 1);
         self.freed.notify_waiters();
@@ -89,6 +97,10 @@ impl Edge {
         let found = self.inner.fleet.named(name);
         found.inspect(|server| server.standing.set_weight(percent)).is_some()
     }
+}
+
+fn all_remote(servers: &[Arc<Server>]) -> bool {
+    servers.iter().all(|server| server.is_checked())
 }
 
 /// The servers for `upstreams`: those of `old` where they are meant, new ones else.

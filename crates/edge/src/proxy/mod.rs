@@ -8,6 +8,7 @@ mod fetch;
 mod figures;
 mod fleet;
 mod head;
+mod heard;
 mod listen;
 mod pages;
 mod purge;

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Edge,
+    heard::Heard,
     quick::{Quick, Shared, Turn},
     streams::{Streams, Verdict},
 };
@@ -147,10 +148,11 @@ impl Talk {
             ready!(own.poll_own(cx));
             connection.as_mut().poll(cx)
         }));
+        let requested = std::pin::pin!(shutdown.requested());
         tokio::select! {
             biased;
             over = answered.as_mut() => return over,
-            () = shutdown.requested() => {}
+            () = Heard::new(requested) => {}
         }
         // A request may be on its way on a connection that is at rest. It gets its answer, and is
         // told that it is the last.

@@ -164,8 +164,8 @@ pub(crate) struct Incoming {
     head: Head,
     /// Until the body is over.
     connection: Option<Connection>,
-    /// As long as the request is not all sent.
-    sending: Option<Sending>,
+    /// As long as the request is not all sent, which is rare.
+    sending: Option<Box<Sending>>,
     body: Coming,
     /// Until the body is over, or the other protocol.
     lease: Option<Lease>,
@@ -196,7 +196,7 @@ impl Incoming {
             Framing::Chunked => Coming::Chunks(Chunks::default()),
             Framing::Close => Coming::Close,
         };
-        let sending = (!sending.is_over()).then_some(sending);
+        let sending = (!sending.is_over()).then(|| Box::new(sending));
         Self { head, connection: Some(connection), sending, body, lease: Some(lease) }
     }
 

@@ -42,8 +42,8 @@ enum Head {
 pub(crate) struct Sending {
     out: Bytes,
     sent: usize,
-    /// As long as more of it may come.
-    body: Option<Body>,
+    /// As long as more of it may come. Most requests have none.
+    body: Option<Box<Body>>,
     coding: Coding,
     /// Whether the body was asked for what can leave with the head.
     is_begun: bool,
@@ -114,7 +114,7 @@ impl Message {
             Head::Parts { uri, headers, .. } => {
                 let coding = coding(&self.method, self.body.as_ref()?);
                 let head = write(&self.method, (uri, headers), coding);
-                let body = self.body.take_if(|_| coding != Coding::Nothing);
+                let body = self.body.take_if(|_| coding != Coding::Nothing).map(Box::new);
                 (head.into(), coding, body)
             }
         };
@@ -235,7 +235,7 @@ impl Sending {
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(Bytes::new())) };
         let broken = Err(Stopped::ByVisitor(Cause::Visitor));
         loop {
-            let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            let frame = match ready!(Pin::new(&mut **body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     let cause = match error.downcast_ref::<Cut>() {

@@ -200,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
                 }
                 Poll::Pending => {
                     // What comes meanwhile is for later, except that the visitor leaves.
-                    if self.input.is_empty() && ready!(self.poll_fill(cx))? == 0 {
+                    if self.input.is_empty() && ready!(self.poll_more(cx))? == 0 {
                         self.errand = None;
                         return Poll::Ready(Ok(false));
                     }
@@ -220,23 +220,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Quick<S> {
 
     /// Reads more into the input; 0 is the end, or that nothing came for too long.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(self.input.room());
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => {
-                let read = buffer.filled().len();
-                self.input.to += read;
-                Poll::Ready(Ok(read))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                ready!(self.watch.poll_lost(cx, &self.turn));
-                // Whoever has begun a head and does not end it is told apart from one who rests.
-                match self.input.is_empty() {
-                    true => Poll::Ready(Ok(0)),
-                    false => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                }
-            }
+        if let Poll::Ready(read) = self.poll_more(cx) {
+            return Poll::Ready(read);
         }
+        ready!(self.watch.poll_lost(cx, &self.turn));
+        // Whoever has begun a head and does not end it is told apart from one who rests.
+        match self.input.is_empty() {
+            true => Poll::Ready(Ok(0)),
+            false => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Reads more into the input, however long that takes; 0 is the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(self.input.room());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled().len();
+        self.input.to += read;
+        Poll::Ready(Ok(read))
     }
 
     /// Gives what has come to hyper, at most `most` bytes of it; returns how many.
