@@ -1,6 +1,7 @@
-"""Celery as the peer of the bench: prints one figure for each case that is named.
+"""Celery as the peer of the bench: prints the figures of the case that is named.
 
-`push`, `run`, `latency` and `calls` use the queue that is given and the broker in BROKER.
+`push`, `run`, `latency` and `calls` use the queue that is given and the broker in BROKER. `push` and
+`run` say too what a task cost the processor, in microseconds.
 """
 
 import sys
@@ -64,10 +65,21 @@ def waiting():
 
 
 def push(count):
-    begun = time.time()
+    begun, used = time.time(), time.process_time()
     for _ in range(count):
         noop.delay()
-    return count / (time.time() - begun)
+    cost = (time.process_time() - used) * 1e6 / count
+    return count / (time.time() - begun), cost
+
+
+def used_by(process):
+    """The processor time of a process and its children, in seconds."""
+    with open(f"/proc/{process}/task/{process}/children") as file:
+        children = file.read().split()
+    with open(f"/proc/{process}/stat") as file:
+        ticks = file.read().rpartition(")")[2].split()[11:13]
+    own = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(used_by, children))
 
 
 def worker():
@@ -83,10 +95,11 @@ def run():
     try:
         while waiting() > count - 200:
             time.sleep(0.005)
-        begun, left = time.time(), waiting()
+        begun, left, used = time.time(), waiting(), used_by(process.pid)
         while waiting() > 0:
             time.sleep(0.005)
-        return left / (time.time() - begun)
+        cost = (used_by(process.pid) - used) * 1e6 / left
+        return left / (time.time() - begun), cost
     finally:
         process.terminate()
         process.wait()
@@ -152,9 +165,9 @@ def calling(count):
 if what == "work":
     app.worker_main(["worker", "--concurrency=2", "--loglevel=ERROR", "-Q", queue])
 elif what == "push":
-    print(push(3000))
+    print(*push(3000))
 elif what == "run":
-    print(run())
+    print(*run())
 elif what == "calls":
     print(*calls(int(sys.argv[3]), sys.argv[4]))
 elif what == "calling":

@@ -1,12 +1,12 @@
-//! How fast the queue is, on SQLite and beside Celery on Redis and RabbitMQ: one JSON object a line,
-//! read by `cargo xtask bench queue`.
+//! How fast the queue is, beside Celery on Redis and RabbitMQ, and beside apalis on SQLite, PostgreSQL
+//! and Redis: one JSON object a line, read by `cargo xtask bench queue`.
 //!
-//! The cases of a broker need its feature, THRONG_TEST_REDIS_URL or THRONG_TEST_RABBITMQ_URL, and for
-//! the peer THRONG_TEST_PYTHON with Celery in it. With the name of an engine as the argument, only
-//! that one is measured.
+//! The cases of a server need its feature and THRONG_TEST_POSTGRES_URL, THRONG_TEST_REDIS_URL or
+//! THRONG_TEST_RABBITMQ_URL; the peers THRONG_TEST_PYTHON with Celery in it, and THRONG_BENCH_APALIS,
+//! the program in `xtask/peers/apalis`. With the name of an engine as the argument, only that one is
+//! measured.
 
 use std::{
-    process::Command,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +22,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
+use sea_orm::ConnectionTrait as _;
 use throng_core::{Clock, Shutdown};
 use throng_db::Db;
 use throng_queue::{
@@ -30,6 +31,13 @@ use throng_queue::{
 
 #[path = "room/calls.rs"]
 mod calls;
+#[path = "room/meter.rs"]
+mod meter;
+#[path = "room/peers.rs"]
+mod peers;
+
+use meter::Meter;
+use peers::{Apalis, Celery};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -37,31 +45,38 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
-    let db = Db::sqlite(folder.path().join("bench.db")).await?;
+    let file = folder.path().join("bench.db");
+    let db = Db::sqlite(&file).await?;
     let _ = db.migrate(&[MIGRATIONS]).await?;
-    let sqlite = Bench {
-        queue: Queue::database(db.clone(), Clock::system()),
-        engine: "sqlite",
-        name: "default".into(),
-        peer: None,
-    };
     let only = std::env::args().nth(1).filter(|only| !only.starts_with('-'));
     let is_wanted = |engine: &str| only.as_deref().is_none_or(|only| only == engine);
     if is_wanted("sqlite") {
-        sqlite.push_one_by_one().await?;
+        let theirs = format!("sqlite:{}", folder.path().join("apalis.db").display());
+        let sqlite = Bench::on_database("sqlite", &db, Apalis::at(theirs));
+        sqlite.push_one_by_one(1000).await?;
+        sqlite.push_in_batches(TASKS).await?;
         sqlite.push(TASKS, "").await?;
-        sqlite.run("ours >= 2000").await?;
+        sqlite.run("ours >= 2000", 10_000).await?;
         sqlite.latency().await?;
+    }
+    if cfg!(feature = "postgres")
+        && is_wanted("postgres")
+        && let Ok(server) = std::env::var("THRONG_TEST_POSTGRES_URL")
+    {
+        on_postgres(&server).await?;
     }
     let python = std::env::var("THRONG_TEST_PYTHON").ok();
     if cfg!(feature = "redis")
         && is_wanted("redis")
         && let Ok(url) = std::env::var("THRONG_TEST_REDIS_URL")
     {
-        let redis = Bench::on("redis", &url, &db, python.clone()).await?;
+        let redis = Bench::on_broker("redis", &url, &db, python.clone(), Apalis::at(url.clone()));
+        let redis = redis.await?;
+        redis.push_one_by_one(TASKS).await?;
         redis.push_in_batches(TASKS * 5).await?;
         redis.push(TASKS * 5, "ours >= 60000").await?;
-        redis.run("ratio >= 20").await?;
+        // More at once are more than the script of apalis 1.0 takes.
+        redis.run("ratio >= 20", 6_000).await?;
         redis.latency().await?;
         redis.wait_at_once().await?;
         redis.call_at_once(&url).await?;
@@ -72,13 +87,35 @@ async fn main() -> anyhow::Result<()> {
     {
         // One of the two nodes: Celery uses the second only when the first is away.
         let url = format!("{}/", url.split(',').next().unwrap_or_default());
-        let rabbitmq = Bench::on("rabbitmq", &url, &db, python).await?;
+        // apalis has an engine for it, but no confirmation of a push, so nothing to compare.
+        let rabbitmq = Bench::on_broker("rabbitmq", &url, &db, python, None).await?;
         rabbitmq.push(TASKS * 2, "ours >= 15000").await?;
         #[cfg(feature = "rabbitmq")]
         rabbitmq.publish_alone(&url, TASKS * 2).await?;
-        rabbitmq.run("ratio >= 20").await?;
+        rabbitmq.run("ratio >= 20", 0).await?;
         rabbitmq.latency().await?;
     }
+    Ok(())
+}
+
+/// In a database of the server that goes when the bench ends.
+async fn on_postgres(server: &str) -> anyhow::Result<()> {
+    let name = format!("bench_{}", &TaskId::random().as_str()[..8]);
+    let url = format!("{}/{name}", server.rsplit_once('/').unwrap_or_default().0);
+    let above = Db::open(server).await?;
+    above.execute_unprepared(&format!("CREATE DATABASE {name}")).await?;
+    let db = Db::open(&url).await?;
+    let _ = db.migrate(&[MIGRATIONS]).await?;
+    let postgres = Bench::on_database("postgres", &db, Apalis::at(url));
+    postgres.push_one_by_one(1000).await?;
+    postgres.push_in_batches(TASKS).await?;
+    postgres.push(TASKS, "").await?;
+    postgres.run("", 10_000).await?;
+    postgres.latency().await?;
+    drop(postgres);
+    db.close().await;
+    above.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await?;
+    above.close().await;
     Ok(())
 }
 
@@ -86,22 +123,29 @@ struct Bench {
     queue: Queue,
     engine: &'static str,
     name: String,
-    /// The Python that has Celery, and its broker.
-    peer: Option<(String, String)>,
+    celery: Option<Celery>,
+    apalis: Option<Apalis>,
 }
 
 impl Bench {
-    async fn on(
+    fn on_database(engine: &'static str, db: &Db, apalis: Option<Apalis>) -> Self {
+        let queue = Queue::database(db.clone(), Clock::system());
+        Self { queue, engine, name: "default".into(), celery: None, apalis }
+    }
+
+    async fn on_broker(
         engine: &'static str,
         url: &str,
         db: &Db,
         python: Option<String>,
+        apalis: Option<Apalis>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             queue: Queue::open(url, db.clone(), Clock::system()).await?,
             engine,
             name: format!("bench-{}", TaskId::random()),
-            peer: python.map(|python| (python, url.to_owned())),
+            celery: python.map(|python| Celery { python, broker: url.to_owned() }),
+            apalis,
         })
     }
 
@@ -135,7 +179,7 @@ impl Bench {
         let mut most_mb = 0.0_f64;
         while done.load(Ordering::Relaxed) < last.len() {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            most_mb = most_mb.max(resident_mb());
+            most_mb = most_mb.max(meter::resident_mb());
         }
         let took = begun.elapsed().as_secs_f64();
         stop.request();
@@ -150,7 +194,8 @@ impl Bench {
         let ours = calls::measure(&self.queue, url, &format!("{}-calls", self.name)).await?;
         let bare = calls::bare()?;
         let (server, address) = calls::serve()?;
-        let peer = self.celery(&format!("calls {} http://{address}/", calls::CALLS));
+        let peer =
+            self.celery(&["calls", &calls::CALLS.to_string(), &format!("http://{address}/")]);
         calls::stop(server)?;
         let peer = peer?;
         let at = |place: usize| peer.get(place).copied();
@@ -166,32 +211,37 @@ impl Bench {
         Ok(Message::new("noop", ())?.queue(&self.name).ignore_result())
     }
 
-    async fn push_one_by_one(&self) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        for _ in 0..1000 {
+    async fn push_one_by_one(&self, tasks: usize) -> anyhow::Result<()> {
+        let meter = Meter::start();
+        for _ in 0..tasks {
             self.queue.push(self.noop()?).await?;
         }
-        self.case("push, one after another", "tasks/s", rate(1000, begun), None, "");
+        let ours = meter.stop(tasks);
+        let theirs = self.apalis("one", tasks)?;
+        self.rates("push, one after another", ours, &[], &theirs, "");
         Ok(())
     }
 
     /// Acknowledged pushes by one caller, a hundred in a call.
     async fn push_in_batches(&self, tasks: usize) -> anyhow::Result<()> {
         let message = self.noop()?;
-        let begun = Instant::now();
+        let meter = Meter::start();
         for _ in 0..tasks / 100 {
             let batch = (0..100).map(|_| message.clone().with_id(TaskId::random())).collect();
             self.queue.push_all(batch).await?;
         }
-        self.case("push, 100 in a call", "tasks/s", rate(tasks, begun), None, "");
+        let ours = meter.stop(tasks / 100 * 100);
+        let theirs = self.apalis("batch", tasks / 100 * 100)?;
+        self.rates("push, 100 in a call", ours, &[], &theirs, "");
         Ok(())
     }
 
     /// Acknowledged pushes by 256 callers of one process at once.
     async fn push(&self, tasks: usize, target: &str) -> anyhow::Result<()> {
-        let peer = self.celery("push")?;
+        let celery = self.celery(&["push"])?;
+        let theirs = self.apalis("many", tasks / CALLERS * CALLERS)?;
         let mut callers: Vec<tokio::task::JoinHandle<throng_queue::Result<()>>> = Vec::new();
-        let begun = Instant::now();
+        let meter = Meter::start();
         for _ in 0..CALLERS {
             let (queue, message) = (self.queue.clone(), self.noop()?);
             let each = tasks / CALLERS;
@@ -205,8 +255,8 @@ impl Bench {
         for caller in callers {
             caller.await??;
         }
-        let ours = rate(tasks / CALLERS * CALLERS, begun);
-        self.case("push, 256 callers at once", "tasks/s", ours, first(&peer), target);
+        let ours = meter.stop(tasks / CALLERS * CALLERS);
+        self.rates("push, 256 callers at once", ours, &celery, &theirs, target);
         Ok(())
     }
 
@@ -242,7 +292,7 @@ impl Bench {
         let body =
             br#"[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let begun = Instant::now();
+        let meter = Meter::start();
         let publish = |_| {
             let (to, properties) = (queue.as_str().into(), properties.clone());
             let sent = channel.basic_publish("".into(), to, options, body, properties);
@@ -250,14 +300,15 @@ impl Bench {
         };
         let confirmed = stream::iter(0..tasks).map(publish).buffer_unordered(CALLERS);
         let confirmed: Vec<_> = confirmed.try_collect().await?;
-        let rate = rate(confirmed.len(), begun);
+        let alone = meter.stop(confirmed.len());
         channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
-        self.case("lapin alone, 256 at once", "tasks/s", rate, None, "");
+        self.rates("lapin alone, 256 at once", alone, &[], &[], "");
         Ok(())
     }
 
-    /// No-op tasks through one worker, leases and acknowledgements included.
-    async fn run(&self, target: &str) -> anyhow::Result<()> {
+    /// No-op tasks through one worker, leases and acknowledgements included: all that were pushed
+    /// here, and `theirs` by apalis.
+    async fn run(&self, target: &str, theirs: usize) -> anyhow::Result<()> {
         let ran = Arc::new(AtomicUsize::new(0));
         let counter = ran.clone();
         let worker = self.worker(WorkerConfig::default(), move || {
@@ -267,16 +318,17 @@ impl Bench {
         let counts = self.queue.counts().await?;
         let of_ours = counts.iter().filter(|count| count.queue == self.name);
         let total = usize::try_from(of_ours.map(|count| count.tasks).sum::<u64>())?;
-        let begun = Instant::now();
+        let meter = Meter::start();
         let running = tokio::spawn(worker.run(shutdown));
         while ran.load(Ordering::Relaxed) < total {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let ours = rate(total, begun);
+        let ours = meter.stop(total);
         stop.request();
         running.await??;
-        let peer = self.celery("run")?;
-        self.case("run no-op tasks", "tasks/s", ours, first(&peer), target);
+        let celery = self.celery(&["run"])?;
+        let theirs = self.apalis("run", theirs)?;
+        self.rates("run no-op tasks", ours, &celery, &theirs, target);
         Ok(())
     }
 
@@ -307,11 +359,15 @@ impl Bench {
         stop.request();
         running.await??;
         took.sort_by(f64::total_cmp);
-        let peer = self.celery("latency")?;
-        let target = if peer.is_empty() { "" } else { "ratio <= 0.2" };
-        let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
-        self.case("idle push to start, p50", "ms", p50, first(&peer), target);
-        self.case("idle push to start, p99", "ms", p99, peer.get(1).copied(), target);
+        let celery = self.celery(&["latency"])?;
+        let theirs = self.apalis("latency", took.len())?;
+        let target = if celery.is_empty() { "" } else { "ratio <= 0.2" };
+        let ours = [took[took.len() / 2], took[took.len() * 99 / 100]];
+        for (at, part) in ["p50", "p99"].into_iter().enumerate() {
+            let case = format!("idle push to start, {part}");
+            let theirs = [celery.get(at).copied(), theirs.get(at).copied()];
+            self.beside(&case, "ms", ours[at], theirs, target);
+        }
         Ok(())
     }
 
@@ -327,47 +383,52 @@ impl Bench {
         )
     }
 
-    /// Celery's figures for the same case, on a queue of its own.
-    fn celery(&self, case: &str) -> anyhow::Result<Vec<f64>> {
-        let Some((python, broker)) = &self.peer else { return Ok(Vec::new()) };
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/celery_peer.py");
-        let mut words = case.split(' ');
-        let case = words.next().unwrap_or_default();
-        let queue = format!("celery-{}-{case}", self.name);
-        let mut command = Command::new(python);
-        command.args([script, case, &queue]).args(words).env("BROKER", broker);
-        let output = command.output()?;
-        let said = String::from_utf8(output.stdout)?;
-        Ok(said.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+    /// What Celery says of this case on this broker.
+    fn celery(&self, case: &[&str]) -> anyhow::Result<Vec<f64>> {
+        self.celery.as_ref().map_or(Ok(Vec::new()), |celery| celery.says(case, &self.name))
     }
 
-    fn case(&self, case: &str, unit: &str, ours: f64, peer: Option<f64>, target: &str) {
+    /// What apalis says of this case on this engine.
+    fn apalis(&self, case: &str, tasks: usize) -> anyhow::Result<Vec<f64>> {
+        self.apalis.as_ref().map_or(Ok(Vec::new()), |apalis| apalis.says(case, &self.name, tasks))
+    }
+
+    /// A rate and what each task cost the process that pushed or ran it, beside those of the peers.
+    fn rates(&self, case: &str, ours: [f64; 2], celery: &[f64], apalis: &[f64], target: &str) {
+        for (at, unit) in ["tasks/s", "us of the processor"].into_iter().enumerate() {
+            let theirs = [celery.get(at).copied(), apalis.get(at).copied()];
+            self.beside(case, unit, ours[at], theirs, if at == 0 { target } else { "" });
+        }
+    }
+
+    /// A line for each peer that has a figure, Celery first. Ratios are promised to it alone.
+    fn beside(&self, case: &str, unit: &str, ours: f64, theirs: [Option<f64>; 2], target: &str) {
+        let [celery, apalis] = theirs;
+        if celery.is_some() || apalis.is_none() {
+            self.case(case, unit, ours, celery, target);
+        }
+        if let Some(figure) = apalis {
+            let is_ours = celery.is_none() && target.starts_with("ours");
+            let target = if is_ours { target } else { "" };
+            self.tell(case, unit, ours, Some((figure, "apalis 1.0")), target);
+        }
+    }
+
+    fn case(&self, case: &str, unit: &str, ours: f64, celery: Option<f64>, target: &str) {
+        self.tell(case, unit, ours, celery.map(|figure| (figure, "Celery 5.7")), target);
+    }
+
+    fn tell(&self, case: &str, unit: &str, ours: f64, peer: Option<(f64, &str)>, target: &str) {
         let line = serde_json::json!({
             "case": format!("{}: {case}", self.engine),
             "unit": unit,
             "ours": ours,
-            "peer": peer,
-            "peer_name": if peer.is_some() { "Celery 5.7" } else { "" },
+            "peer": peer.map(|(figure, _)| figure),
+            "peer_name": peer.map_or("", |(_, name)| name),
             "target": target,
         });
         println!("{line}");
     }
-}
-
-/// What this process holds in memory now, as Linux says.
-fn resident_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kb.unwrap_or(0.0) / 1024.0
-}
-
-fn first(figures: &[f64]) -> Option<f64> {
-    figures.first().copied()
-}
-
-fn rate(tasks: usize, begun: Instant) -> f64 {
-    tasks as f64 / begun.elapsed().as_secs_f64()
 }
 
 const TASKS: usize = 10_240;

@@ -4,6 +4,7 @@
 //! `unit`, `ours`, `peer`, `peer_name` and `target`, which is a claim such as `ratio >= 20` or
 //! `ours <= 5`. Here the ratio and whether the claim is met are worked out, the same for all.
 
+mod apalis;
 mod case;
 mod peak;
 mod site;
@@ -69,6 +70,13 @@ fn of_room(house: &House, room: &Room, report: &mut dyn FnMut(Case)) -> Result<(
     let prepared = prepare::prepare(house, std::slice::from_ref(room))?;
     let mut cargo = house.cargo();
     cargo.args(["bench", "-q", "-p", &room.package, "--all-features", "--bench", "room"]);
+    if room.name() == "queue" {
+        match apalis::build(house) {
+            Ok(program) => drop(cargo.env("THRONG_BENCH_APALIS", program)),
+            // Without a network it cannot be had; the others can be measured.
+            Err(error) => eprintln!("apalis: not here ({error:#})"),
+        }
+    }
     cargo.envs(prepared.environment).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child =
         cargo.spawn().with_context(|| format!("cannot start `{}`", shell::said(&cargo)))?;
