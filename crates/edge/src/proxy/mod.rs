@@ -17,6 +17,7 @@ mod send;
 mod streams;
 mod talk;
 mod tunnel;
+mod websocket;
 
 use std::{
     net::IpAddr,

@@ -37,6 +37,11 @@ pub(super) fn refused(refusal: Refusal, retry_after_s: u32, id: &str) -> Respons
     page
 }
 
+/// For a tunnel that cannot be.
+pub(super) fn no_tunnel(status: StatusCode, id: &str) -> Response<Body> {
+    page(status, "There is nothing to connect to", "", id)
+}
+
 /// For a request that should have come over HTTPS. `host` is what [`super::head::host`] lets through.
 pub(super) fn over_https(host: &str, port: u16, uri: &Uri) -> Response<Body> {
     let is_port = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());

@@ -6,13 +6,17 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::rt::Executor;
 use throng_core::Clock;
 use tokio::sync::Notify;
 
@@ -23,7 +27,16 @@ pub(super) struct Streams {
     clock: Clock,
     state: Mutex<State>,
     flooded: Notify,
+    /// What runs for it, tunnels among that, which are no requests any more.
+    running: AtomicUsize,
 }
+
+/// Runs what a connection is made of.
+#[derive(Clone)]
+pub(super) struct Run(pub(super) Arc<Streams>);
+
+/// Something that runs.
+struct Running(Arc<Streams>);
 
 #[derive(Default)]
 struct State {
@@ -63,7 +76,12 @@ pub(super) struct Carried {
 impl Streams {
     pub(super) fn new(clock: &Clock) -> Self {
         let state = State { resting_since: clock.elapsed(), ..State::default() };
-        Self { clock: clock.clone(), state: Mutex::new(state), flooded: Notify::new() }
+        Self {
+            clock: clock.clone(),
+            state: Mutex::new(state),
+            flooded: Notify::new(),
+            running: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn open(self: &Arc<Self>) -> Open {
@@ -82,7 +100,10 @@ impl Streams {
     /// `rest` is what a connection may rest, `patience` what an answer may wait to be taken.
     pub(super) fn verdict(&self, rest: Duration, patience: Duration) -> Verdict {
         let now = self.clock.elapsed();
-        let state = self.lock();
+        let mut state = self.lock();
+        if self.running.load(Ordering::Relaxed) > 0 {
+            state.resting_since = now;
+        }
         let oldest = state.given.values().min();
         let rested = now.saturating_sub(state.resting_since);
         if oldest.is_some_and(|since| now.saturating_sub(*since) > patience)
@@ -101,7 +122,32 @@ impl Streams {
     }
 }
 
+impl<F> Executor<F> for Run
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        let running = Running(Arc::clone(&self.0));
+        tokio::spawn(async move {
+            future.await;
+            drop(running);
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Open {
+    /// Its visitor has what he asked for.
+    pub(super) fn is_taken(&mut self) {
+        self.is_whole = true;
+    }
+
     pub(super) fn carry(self, body: Body) -> Carried {
         Carried { body, open: self }
     }

@@ -19,15 +19,17 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use throng_core::{Clock, Shutdown};
 use tokio::net::TcpStream;
 
 use super::{
-    Edge,
+    Edge, head,
     heard::Heard,
+    pages,
     quick::{Quick, Shared, Turn},
-    streams::{Streams, Verdict},
+    streams::{Run, Streams, Verdict},
+    websocket,
 };
 use crate::{
     Body,
@@ -173,8 +175,10 @@ impl Talk {
     ) -> hyper::Result<()> {
         let inner = Arc::clone(&self.edge.inner);
         let config = &inner.config;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let streams = Arc::new(Streams::new(&inner.clock));
+        let mut builder = http2::Builder::new(Run(Arc::clone(&streams)));
         builder
+            .enable_connect_protocol()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MOST_STREAMS)
             .max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX))
@@ -183,13 +187,16 @@ impl Talk {
             .max_pending_accept_reset_streams(MOST_RESETS)
             .keep_alive_interval(Duration::from_millis(config.head_timeout_ms))
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        let streams = Arc::new(Streams::new(&inner.clock));
         let opened = Arc::clone(&streams);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (talk, open) = (Arc::clone(&self), opened.open());
+            let (talk, mut open) = (Arc::clone(&self), opened.open());
             async move {
-                let mut response = talk.answer(request).await;
+                let (mut response, is_tunnel) = talk.answer_stream(request).await;
                 response.headers_mut().remove(header::CONNECTION);
+                if is_tunnel {
+                    // It is counted as what hyper runs for it, and has no body.
+                    open.is_taken();
+                }
                 Ok::<_, Infallible>(response.map(|body| open.carry(body)))
             }
         });
@@ -223,6 +230,29 @@ impl Talk {
                 },
             }
         }
+    }
+
+    /// Answers one stream of HTTP/2, and says whether it is a tunnel from then on.
+    async fn answer_stream(&self, mut request: Request<Incoming>) -> (Response<Body>, bool) {
+        let edge = &self.edge;
+        let nonce = || (u128::from(edge.draw()) << 64 | u128::from(edge.draw())).to_be_bytes();
+        let (failed, id) = match websocket::begin(&mut request, nonce) {
+            Ok(None) => return (self.answer(request).await, false),
+            Ok(Some(asked)) => {
+                let response = self.answer(request).await;
+                let id = response.headers().get(head::X_REQUEST_ID).cloned();
+                match asked.end(response) {
+                    Ok(response) => {
+                        let is_tunnel = response.status() == StatusCode::OK;
+                        return (response, is_tunnel);
+                    }
+                    Err(status) => (status, id),
+                }
+            }
+            Err(status) => (status, None),
+        };
+        let id = id.and_then(|id| Some(id.to_str().ok()?.to_owned()));
+        (pages::no_tunnel(failed, &id.unwrap_or_else(|| edge.draw_id())), false)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {

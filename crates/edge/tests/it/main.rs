@@ -33,4 +33,5 @@ mod strict;
 mod suite;
 mod tls;
 mod trouble;
+mod websocket;
 mod wire;
