@@ -14,14 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(feature = "rabbitmq")]
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-#[cfg(feature = "rabbitmq")]
-use lapin::{
-    BasicProperties, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
-    types::{AMQPValue, FieldTable},
-};
 use sea_orm::ConnectionTrait as _;
 use throng_core::{Clock, Shutdown};
 use throng_db::Db;
@@ -29,6 +21,9 @@ use throng_queue::{
     Delivery, MIGRATIONS, Message, Outcome, Policy, Queue, TaskId, Worker, WorkerConfig,
 };
 
+#[cfg(feature = "rabbitmq")]
+#[path = "room/bare.rs"]
+mod bare;
 #[path = "room/calls.rs"]
 mod calls;
 #[path = "room/meter.rs"]
@@ -89,11 +84,12 @@ async fn main() -> anyhow::Result<()> {
         let url = format!("{}/", url.split(',').next().unwrap_or_default());
         // apalis has an engine for it, but no confirmation of a push, so nothing to compare.
         let rabbitmq = Bench::on_broker("rabbitmq", &url, &db, python, None).await?;
-        rabbitmq.push(TASKS * 2, "ours >= 15000").await?;
         #[cfg(feature = "rabbitmq")]
-        rabbitmq.publish_alone(&url, TASKS * 2).await?;
+        rabbitmq.push_in_turn(&url, TASKS * 2).await?;
         rabbitmq.run("ratio >= 20", 0).await?;
         rabbitmq.latency().await?;
+        #[cfg(feature = "rabbitmq")]
+        rabbitmq.latency_alone(&url).await?;
     }
     Ok(())
 }
@@ -240,6 +236,32 @@ impl Bench {
     async fn push(&self, tasks: usize, target: &str) -> anyhow::Result<()> {
         let celery = self.celery(&["push"])?;
         let theirs = self.apalis("many", tasks / CALLERS * CALLERS)?;
+        let ours = self.push_at_once(tasks).await?;
+        self.rates("push, 256 callers at once", ours, &celery, &theirs, target);
+        Ok(())
+    }
+
+    /// The same on RabbitMQ, in turn with its ceiling: such messages, published by lapin and nothing
+    /// else, as many on their way at once. The middle one of three rounds each.
+    #[cfg(feature = "rabbitmq")]
+    async fn push_in_turn(&self, url: &str, tasks: usize) -> anyhow::Result<()> {
+        let celery = self.celery(&["push"])?;
+        let (mut ours, mut alone) = ([[0.0; 2]; 3], [[0.0; 2]; 3]);
+        for round in 0..3 {
+            ours[round] = self.push_at_once(tasks).await?;
+            let bare = bare::Bare::open(url, format!("{}-alone-{round}", self.name)).await?;
+            alone[round] = bare.publish(tasks, CALLERS).await?;
+            bare.close().await?;
+        }
+        for rounds in [&mut ours, &mut alone] {
+            rounds.sort_by(|one, other| one[0].total_cmp(&other[0]));
+        }
+        self.rates("push, 256 callers at once", ours[1], &celery, &[], "ours >= 15000");
+        self.rates("lapin alone, 256 at once", alone[1], &[], &[], "");
+        Ok(())
+    }
+
+    async fn push_at_once(&self, tasks: usize) -> anyhow::Result<[f64; 2]> {
         let mut callers: Vec<tokio::task::JoinHandle<throng_queue::Result<()>>> = Vec::new();
         let meter = Meter::start();
         for _ in 0..CALLERS {
@@ -255,55 +277,7 @@ impl Bench {
         for caller in callers {
             caller.await??;
         }
-        let ours = meter.stop(tasks / CALLERS * CALLERS);
-        self.rates("push, 256 callers at once", ours, &celery, &theirs, target);
-        Ok(())
-    }
-
-    /// The ceiling of the case before: messages like those, published by lapin and nothing else, as
-    /// many on their way at once.
-    #[cfg(feature = "rabbitmq")]
-    async fn publish_alone(&self, url: &str, tasks: usize) -> anyhow::Result<()> {
-        // To lapin a path of `/` is a virtual host without a name.
-        let url = url.trim_end_matches('/');
-        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let queue = format!("{}-alone", self.name);
-        let durable = QueueDeclareOptions::durable();
-        channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await?;
-        let mut headers = FieldTable::default();
-        let text = |text: &str| AMQPValue::LongString(text.into());
-        let id = TaskId::random();
-        for (name, value) in
-            [("lang", "py"), ("task", "noop"), ("id", id.as_str()), ("root_id", id.as_str())]
-        {
-            headers.insert(name.into(), text(value));
-        }
-        headers.insert("retries".into(), AMQPValue::LongInt(0));
-        headers.insert("ignore_result".into(), AMQPValue::Boolean(true));
-        let properties = BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_content_encoding("utf-8".into())
-            .with_headers(headers)
-            .with_delivery_mode(2)
-            .with_priority(0)
-            .with_correlation_id(id.as_str().into());
-        let body =
-            br#"[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#;
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let meter = Meter::start();
-        let publish = |_| {
-            let (to, properties) = (queue.as_str().into(), properties.clone());
-            let sent = channel.basic_publish("".into(), to, options, body, properties);
-            async move { sent.await?.await }
-        };
-        let confirmed = stream::iter(0..tasks).map(publish).buffer_unordered(CALLERS);
-        let confirmed: Vec<_> = confirmed.try_collect().await?;
-        let alone = meter.stop(confirmed.len());
-        channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
-        self.rates("lapin alone, 256 at once", alone, &[], &[], "");
-        Ok(())
+        Ok(meter.stop(tasks / CALLERS * CALLERS))
     }
 
     /// No-op tasks through one worker, leases and acknowledgements included: all that were pushed
@@ -368,6 +342,17 @@ impl Bench {
             let theirs = [celery.get(at).copied(), theirs.get(at).copied()];
             self.beside(&case, "ms", ours[at], theirs, target);
         }
+        Ok(())
+    }
+
+    /// What of that wait the broker takes: lapin alone, from a publication to its delivery.
+    #[cfg(feature = "rabbitmq")]
+    async fn latency_alone(&self, url: &str) -> anyhow::Result<()> {
+        let bare = bare::Bare::open(url, format!("{}-alone", self.name)).await?;
+        let took = bare.deliver(200).await?;
+        bare.close().await?;
+        self.case("lapin alone, idle, p50", "ms", took[took.len() / 2], None, "");
+        self.case("lapin alone, idle, p99", "ms", took[took.len() * 99 / 100], None, "");
         Ok(())
     }
 

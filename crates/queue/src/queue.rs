@@ -97,9 +97,9 @@ impl Queue {
             self.admit(message)?;
         }
         let ids = self.engine.push(&messages).await?;
-        for message in &messages {
+        for (message, id) in messages.iter().zip(&ids) {
             metrics::pushed(message.queue_name());
-            let (id, name) = (message.id(), message.name());
+            let name = message.name();
             tracing::debug!(task.id = %id, task.name = name, "pushed task {id} ({name})");
         }
         Ok(ids)

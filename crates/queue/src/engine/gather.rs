@@ -43,7 +43,8 @@ struct Waiting<T, A> {
 #[derive(Debug)]
 enum Word<T, A> {
     Pushed(Vec<A>),
-    Lead(Baton<T, A>),
+    /// With the items that waited.
+    Lead(Baton<T, A>, Vec<T>),
 }
 
 /// The right to commit.
@@ -66,11 +67,11 @@ impl<T: Clone, A> Gather<T, A> {
     where
         F: Future<Output = Result<Vec<A>, E>> + Send,
     {
-        let baton = match self.enter(&items) {
+        let baton = match self.enter(|| items.clone()) {
             Ok(baton) => baton,
             Err(word) => match word.await {
                 Ok(Word::Pushed(answers)) => return Ok(answers),
-                Ok(Word::Lead(baton)) => baton,
+                Ok(Word::Lead(baton, _)) => baton,
                 // Whoever took ours failed or was dropped. Pushing an id twice is harmless, and
                 // each gets the engine's own words.
                 Err(_) => return commit(items).await,
@@ -107,15 +108,15 @@ impl<T: Clone, A> Gather<T, A> {
         T: Send + 'static,
         A: Send + 'static,
     {
-        let baton = match self.enter(&items) {
-            Ok(baton) => baton,
+        let (own, mut items) = (items.len(), Some(items));
+        let (baton, mut all) = match self.enter(|| items.take().unwrap_or_default()) {
+            Ok(baton) => (baton, items.unwrap_or_default()),
             Err(word) => match word.await.ok()? {
                 Word::Pushed(answers) => return Some(answers),
-                Word::Lead(baton) => baton,
+                Word::Lead(baton, items) => (baton, items),
             },
         };
         let others = self.take();
-        let (own, mut all) = (items.len(), items);
         all.extend(others.iter().flat_map(|other| &other.items).cloned());
         let commit = commit(all);
         let work = async move {
@@ -127,15 +128,18 @@ impl<T: Clone, A> Gather<T, A> {
         Some(Lasting(Some(Box::pin(work))).await)
     }
 
-    /// Leads if there is room for one more who does, and waits for a word otherwise.
-    fn enter(self: &Arc<Self>, items: &[T]) -> Result<Baton<T, A>, oneshot::Receiver<Word<T, A>>> {
+    /// Leads if there is room for one more who does, and waits with his items for a word otherwise.
+    fn enter(
+        self: &Arc<Self>,
+        items: impl FnOnce() -> Vec<T>,
+    ) -> Result<Baton<T, A>, oneshot::Receiver<Word<T, A>>> {
         let mut state = self.lock();
         if state.leading < self.leaders {
             state.leading += 1;
             return Ok(Baton(self.clone()));
         }
         let (word, answer) = oneshot::channel();
-        state.waiting.push_back(Waiting { items: items.to_vec(), word });
+        state.waiting.push_back(Waiting { items: items(), word });
         Err(answer)
     }
 
@@ -210,10 +214,10 @@ impl<T, A> Drop for Baton<T, A> {
                 }
                 next
             };
-            let Some(Waiting { word, .. }) = next else { return };
+            let Some(Waiting { items, word }) = next else { return };
             if !word.is_closed() {
                 // One that is dropped with the word drops this baton, and so passes it on.
-                drop(word.send(Word::Lead(Self(self.0.clone()))));
+                drop(word.send(Word::Lead(Self(self.0.clone()), items)));
                 return;
             }
         }

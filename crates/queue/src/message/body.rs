@@ -21,6 +21,8 @@ pub struct Body {
 
 /// The content type of JSON bodies, the only one that is read.
 pub(crate) const JSON: &str = "application/json";
+/// The encoding of these.
+pub(super) const UTF_8: &str = "utf-8";
 
 impl Body {
     /// Reads a message's body; the error says what is wrong with it.
@@ -32,7 +34,7 @@ impl Body {
             ));
         }
         let bytes = match message.header_value("compression").map(|name| name.as_str()) {
-            None => Cow::Borrowed(message.body.as_slice()),
+            None => Cow::Borrowed(&*message.body),
             // kombu's name for what zlib makes.
             Some(Some("application/x-gzip")) => Cow::Owned(inflate(&message.body)?),
             Some(name) => {
@@ -113,7 +115,7 @@ mod tests {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(bytes).unwrap();
         let mut message = Message::new("t", ()).unwrap();
-        message.body = encoder.finish().unwrap();
+        message.body = encoder.finish().unwrap().into();
         message.header("compression", "application/x-gzip")
     }
 
@@ -142,7 +144,8 @@ mod tests {
             {"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000007"}},
             [{"__type__": "decimal", "__value__": "1.50"}]
         ], {"plain": {"value": 1}}, null]"#
-            .to_vec();
+            .as_slice()
+            .into();
         let body = message.read_body().unwrap();
         let [when, id, price] = body.args.as_slice() else { panic!() };
         assert_eq!(when, "2026-11-21T10:00:00+00:00");

@@ -226,7 +226,7 @@ impl Message {
         message = message.priority(u8::try_from(priority).unwrap_or(9));
         let reply_to = options.get("reply_to").or_else(|| self.properties.get("reply_to"));
         if let Some(reply_to) = reply_to.filter(|reply_to| reply_to.is_string()) {
-            message.properties.insert("reply_to".into(), reply_to.clone());
+            message.properties.insert("reply_to", reply_to.clone());
         }
         message.complete();
         message.check()?;

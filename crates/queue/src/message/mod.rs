@@ -1,6 +1,6 @@
 //! The message: Celery's protocol 2, so that a task moves between engines and languages untouched.
 
-use std::time::Duration;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -11,22 +11,28 @@ mod arguments;
 mod body;
 mod canvas;
 mod chord;
+mod fields;
 mod wire;
 
 pub use body::Body;
 pub(crate) use chord::Awaited;
+pub(crate) use fields::Fields;
 
 /// One task as it travels: headers, a body and properties, as Celery's protocol 2 lays them out.
 ///
 /// Built by [`Message::new`] or [`Message::of`] and the methods that follow; what a stranger's
-/// producer sent is kept as it came, unknown headers included.
+/// producer sent is kept as it came, unknown headers included. A clone shares all of it until it is
+/// changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    pub(crate) headers: Map<String, Value>,
-    pub(crate) properties: Map<String, Value>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) content_type: String,
-    pub(crate) content_encoding: String,
+    /// Without those of [`EMPTY`] that say nothing, which are written all the same.
+    pub(crate) headers: Fields,
+    /// All but kombu's usual `delivery_info`, which says nothing but the queue.
+    pub(crate) properties: Fields,
+    queue: Option<Arc<str>>,
+    pub(crate) body: Arc<[u8]>,
+    pub(crate) content_type: Cow<'static, str>,
+    pub(crate) content_encoding: Cow<'static, str>,
 }
 
 impl Message {
@@ -61,62 +67,53 @@ impl Message {
 
     pub(crate) fn from_body(name: String, body: &Body) -> Self {
         let id = TaskId::random();
-        let mut headers = Map::new();
-        for (key, value) in [
-            ("lang", json!("py")),
-            ("task", Value::String(name)),
-            ("id", json!(id)),
-            ("root_id", json!(id)),
-            ("retries", json!(0)),
-            ("timelimit", json!([null, null])),
+        let id_text = || Value::String(id.to_string());
+        let headers = [
+            ("id", id_text()),
             ("ignore_result", json!(false)),
-        ] {
-            headers.insert(key.into(), value);
-        }
-        for key in ["shadow", "eta", "expires", "group", "group_index", "parent_id"] {
-            headers.insert(key.into(), Value::Null);
-        }
-        let mut properties = Map::new();
-        for (key, value) in [
-            ("correlation_id", json!(id)),
-            ("delivery_mode", json!(2)),
-            ("delivery_info", json!({"exchange": "", "routing_key": crate::DEFAULT_QUEUE})),
-            ("priority", json!(0)),
+            ("lang", json!("py")),
+            ("retries", json!(0)),
+            ("root_id", id_text()),
+            ("task", Value::String(name)),
+        ];
+        let properties = [
             ("body_encoding", json!("base64")),
+            ("correlation_id", id_text()),
+            ("delivery_mode", json!(2)),
             ("delivery_tag", json!(TaskId::random())),
-        ] {
-            properties.insert(key.into(), value);
-        }
+            ("priority", json!(0)),
+        ];
         Self {
-            headers,
-            properties,
-            body: body.to_json(),
-            content_type: body::JSON.into(),
-            content_encoding: "utf-8".into(),
+            headers: headers.into_iter().collect(),
+            properties: properties.into_iter().collect(),
+            queue: Some(crate::DEFAULT_QUEUE.into()),
+            body: body.to_json().into(),
+            content_type: Cow::Borrowed(body::JSON),
+            content_encoding: Cow::Borrowed(body::UTF_8),
         }
     }
 
     /// Sends the task to this queue rather than `default`.
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
-        let info = json!({"exchange": "", "routing_key": queue.into()});
-        self.properties.insert("delivery_info".into(), info);
+        self.queue = Some(queue.into().into());
+        self.properties.remove(DELIVERY_INFO);
         self
     }
 
     /// Uses this id rather than a random one: pushing it again while it is known does nothing.
     #[must_use]
     pub fn with_id(mut self, id: TaskId) -> Self {
-        self.headers.insert("id".into(), json!(id));
-        self.headers.insert("root_id".into(), json!(id));
-        self.properties.insert("correlation_id".into(), json!(id));
+        self.headers.insert("id", json!(id));
+        self.headers.insert("root_id", json!(id));
+        self.properties.insert("correlation_id", json!(id));
         self
     }
 
     /// Holds the task back until `unix_ms`.
     #[must_use]
     pub fn at(mut self, unix_ms: i64) -> Self {
-        self.headers.insert("eta".into(), json!(time::to_iso(unix_ms)));
+        self.headers.insert("eta", json!(time::to_iso(unix_ms)));
         self
     }
 
@@ -130,14 +127,14 @@ impl Message {
     /// Drops the task when it has not started by `unix_ms`.
     #[must_use]
     pub fn expires_at(mut self, unix_ms: i64) -> Self {
-        self.headers.insert("expires".into(), json!(time::to_iso(unix_ms)));
+        self.headers.insert("expires", json!(time::to_iso(unix_ms)));
         self
     }
 
     /// From 0 to 9, higher first; 0 unless set. Tasks of one priority run in the order pushed.
     #[must_use]
     pub fn priority(mut self, priority: u8) -> Self {
-        self.properties.insert("priority".into(), json!(priority.min(9)));
+        self.properties.insert("priority", json!(priority.min(9)));
         self
     }
 
@@ -170,7 +167,8 @@ impl Message {
     #[must_use]
     pub fn time_limits(mut self, soft: Option<Duration>, hard: Option<Duration>) -> Self {
         let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
-        self.headers.insert("timelimit".into(), json!([seconds(hard), seconds(soft)]));
+        let limits = (soft.or(hard)).map(|_| json!([seconds(hard), seconds(soft)]));
+        self.headers.insert(LIMITS, limits);
         self
     }
 
@@ -183,7 +181,7 @@ impl Message {
     /// Adds a header of your own, such as the causal token of the write that this task follows.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.headers.insert(name.into(), value.into());
+        self.headers.insert(name, value);
         self
     }
 
@@ -202,9 +200,8 @@ impl Message {
     /// The queue it goes to.
     #[must_use]
     pub fn queue_name(&self) -> &str {
-        let info = self.properties.get("delivery_info");
-        let key = info.and_then(|info| info.get("routing_key")).and_then(Value::as_str);
-        key.filter(|key| !key.is_empty()).unwrap_or(crate::DEFAULT_QUEUE)
+        let queue = self.queue.as_deref();
+        queue.filter(|queue| !queue.is_empty()).unwrap_or(crate::DEFAULT_QUEUE)
     }
 
     /// Its priority, 0 to 9.
@@ -241,7 +238,7 @@ impl Message {
     /// A header as it came.
     #[must_use]
     pub fn header_value(&self, name: &str) -> Option<&Value> {
-        self.headers.get(name).filter(|value| !value.is_null())
+        self.headers.get(name)
     }
 
     /// The body's size as it travels.
@@ -280,50 +277,50 @@ impl Message {
 
     /// Takes over what whoever pushed `cause` had seen, and notes the cause.
     pub(crate) fn inherit(mut self, cause: &Self) -> Self {
-        for (name, value) in &cause.headers {
+        for (name, value) in cause.headers.iter() {
             // `throng_…` says how an engine keeps that one task.
             if name.starts_with("throng-") {
-                self.headers.insert(name.clone(), value.clone());
+                self.headers.insert(name, value.clone());
             }
         }
-        self.headers.insert("parent_id".into(), json!(cause.id()));
-        self.headers.insert("root_id".into(), cause.headers.get("root_id").cloned().into());
+        self.headers.insert("parent_id", json!(cause.id()));
+        self.headers.insert("root_id", cause.headers.get("root_id").cloned());
         self
     }
 
     fn write_body(&mut self, body: &Body) {
-        self.body = body.to_json();
-        self.content_type = body::JSON.into();
-        self.content_encoding = "utf-8".into();
+        self.body = body.to_json().into();
+        self.content_type = Cow::Borrowed(body::JSON);
+        self.content_encoding = Cow::Borrowed(body::UTF_8);
         self.headers.remove("compression");
     }
 
     #[cfg(feature = "redis")]
     pub(crate) fn is_delayed(&self) -> bool {
-        self.headers.contains_key(DELAY)
+        self.headers.contains(DELAY)
     }
 
     /// Says when the task is due rather than after how long, so that it can wait anywhere.
     pub(crate) fn fix_delay(&mut self, now_ms: i64) {
-        if self.headers.contains_key(DELAY) {
+        if self.headers.contains(DELAY) {
             let due_ms = self.due_ms(now_ms);
             self.headers.remove(DELAY);
-            self.headers.insert("eta".into(), json!(due_ms.map(time::to_iso)));
+            self.headers.insert("eta", json!(due_ms.map(time::to_iso)));
         }
     }
 
     /// For what is told to run now: on a broker the message is all that travels.
     pub(crate) fn clear_eta(&mut self) {
-        self.headers.insert("eta".into(), Value::Null);
+        self.headers.remove("eta");
     }
 
     pub(crate) fn clear_expiry(&mut self) {
-        self.headers.insert("expires".into(), Value::Null);
+        self.headers.remove("expires");
         self.properties.remove("expiration");
     }
 
     pub(crate) fn set_retries(&mut self, retries: u32) {
-        self.headers.insert("retries".into(), json!(retries));
+        self.headers.insert("retries", json!(retries));
     }
 
     pub(crate) fn most_retries(&self) -> Option<u32> {
@@ -357,7 +354,7 @@ impl Message {
 
     /// Soft and hard limit, if the message sets them.
     pub(crate) fn limits(&self) -> [Option<Duration>; 2] {
-        let limits = self.headers.get("timelimit");
+        let limits = self.headers.get(LIMITS);
         let limit = |at: usize| {
             let seconds = limits.and_then(|limits| limits.get(at)).and_then(Value::as_f64)?;
             Duration::try_from_secs_f64(seconds).ok()
@@ -374,6 +371,10 @@ impl Message {
     }
 }
 
+/// Headers that Celery always writes: null where they say nothing, limits two of it.
+const EMPTY: [&str; 7] = ["eta", "expires", "group", "group_index", "parent_id", "shadow", LIMITS];
+const LIMITS: &str = "timelimit";
+const DELIVERY_INFO: &str = "delivery_info";
 const DELAY: &str = "throng_delay_ms";
 const MAX_RETRIES: &str = "throng_max_retries";
 const UNIQUE: &str = "throng_unique";

@@ -4,11 +4,13 @@
 //! something that a worker needs is an error that says what, so that the engine can put the bytes
 //! aside instead of losing them.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value, json};
 
-use super::{Body, Message, body};
+use super::{Body, DELIVERY_INFO, EMPTY, Fields, LIMITS, Message, body};
 use crate::{Error, Result, TaskId};
 
 impl Message {
@@ -20,7 +22,7 @@ impl Message {
             body: BASE64.encode(&self.body),
             content_encoding: &self.content_encoding,
             content_type: &self.content_type,
-            properties: &self.properties,
+            properties: Properties(self),
         };
         serde_json::to_string(&envelope).expect("JSON values are always written")
     }
@@ -32,36 +34,52 @@ impl Message {
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         let envelope: Envelope<'_> =
             serde_json::from_slice(bytes).map_err(|error| Error::Malformed(error.to_string()))?;
-        let mut properties = envelope.properties.map(|map| map.into_owned()).unwrap_or_default();
+        let mut properties = envelope.properties.unwrap_or_default();
         let encoding = properties.get("body_encoding").and_then(Value::as_str);
         let body = match encoding {
             Some("base64") => BASE64
                 .decode(envelope.body.as_bytes())
                 .map_err(|error| Error::Malformed(format!("the body is not base64: {error}")))?,
-            None | Some("utf-8") => envelope.body.into_owned().into_bytes(),
+            None | Some(body::UTF_8) => envelope.body.into_owned().into_bytes(),
             Some(other) => {
                 return Err(Error::Malformed(format!("unknown body encoding `{other}`")));
             }
         };
-        properties.insert("body_encoding".into(), json!("base64"));
-        let headers = envelope.headers.map(|map| map.into_owned()).unwrap_or_default();
-        let text = |text: Option<std::borrow::Cow<'_, str>>| text.map(|text| text.into_owned());
-        let (kind, encoding) = (text(envelope.content_type), text(envelope.content_encoding));
-        Self::from_parts(headers, properties, body, kind, encoding)
+        properties.insert("body_encoding", "base64");
+        let headers = envelope.headers.unwrap_or_default();
+        let kinds = [envelope.content_type.as_deref(), envelope.content_encoding.as_deref()];
+        Self::from_parts(headers, properties, body, kinds)
     }
 
-    /// A message of protocol 2 or 1 whose parts came by themselves.
+    /// A message of protocol 2 or 1 whose parts came by themselves. `kinds` are the type and the
+    /// encoding of its content.
     pub(crate) fn from_parts(
-        headers: Map<String, Value>,
-        properties: Map<String, Value>,
+        mut headers: Fields,
+        mut properties: Fields,
         body: Vec<u8>,
-        content_type: Option<String>,
-        content_encoding: Option<String>,
+        kinds: [Option<&str>; 2],
     ) -> Result<Self> {
-        let content_type = content_type.unwrap_or_else(|| body::JSON.into());
-        let content_encoding = content_encoding.unwrap_or_else(|| "utf-8".into());
-        let mut message = Self { headers, properties, body, content_type, content_encoding };
-        if !message.headers.contains_key("task") {
+        let queue = properties.get(DELIVERY_INFO).and_then(|info| info.get(ROUTING_KEY)?.as_str());
+        let queue = queue.map(Into::into);
+        if properties.get(DELIVERY_INFO).is_some_and(says_only_queue) {
+            properties.remove(DELIVERY_INFO);
+        }
+        if headers.get(LIMITS).is_some_and(|limits| *limits == json!([null, null])) {
+            headers.remove(LIMITS);
+        }
+        let kind = |kind: Option<&str>, usual: &'static str| match kind {
+            Some(other) if other != usual => Cow::Owned(other.to_owned()),
+            _ => Cow::Borrowed(usual),
+        };
+        let mut message = Self {
+            headers,
+            properties,
+            queue,
+            body: body.into(),
+            content_type: kind(kinds[0], body::JSON),
+            content_encoding: kind(kinds[1], body::UTF_8),
+        };
+        if !message.headers.contains("task") {
             message.read_protocol_1()?;
         }
         message.check()?;
@@ -79,12 +97,12 @@ impl Message {
         let mut take = |key: &str| old.remove(key).unwrap_or(Value::Null);
         for key in ["task", "id", "retries", "eta", "expires", "group", "group_index", "timelimit"]
         {
-            self.headers.insert(key.into(), take(key));
+            self.headers.insert(key, take(key));
         }
-        if self.headers["group"].is_null() {
-            self.headers.insert("group".into(), take("taskset"));
+        if self.header_value("group").is_none() {
+            self.headers.insert("group", take("taskset"));
         }
-        self.headers.insert("root_id".into(), self.headers["id"].clone());
+        self.headers.insert("root_id", self.headers.get("id").cloned());
         let embed = json!({
             "callbacks": take("callbacks"), "errbacks": take("errbacks"),
             "chain": null, "chord": take("chord"),
@@ -96,7 +114,7 @@ impl Message {
                 "protocol 1 `args` or `kwargs` has the wrong type".into(),
             ));
         };
-        self.body = Body { args, kwargs, embed }.to_json();
+        self.body = Body { args, kwargs, embed }.to_json().into();
         Ok(())
     }
 
@@ -108,13 +126,15 @@ impl Message {
                 _ => return Err(Error::Malformed(format!("header `{key}` is not text"))),
             }
         }
-        let id = self.id();
         for (what, text) in [
             ("a task's name", self.name()),
-            ("a task's id", id.as_str()),
+            ("a task's id", self.text_header("id").unwrap_or_default()),
             ("a queue's name", self.queue_name()),
             ("a unique key", self.unique_key().unwrap_or("-")),
         ] {
+            if !text.is_empty() && text.len() <= MAX_NAME {
+                continue;
+            }
             let length = text.chars().count();
             if length == 0 || length > MAX_NAME {
                 return Err(Error::Name { what, length, max: MAX_NAME });
@@ -125,15 +145,13 @@ impl Message {
 
     /// What a real Celery worker cannot do without; a message that came without it gets it here.
     pub(crate) fn complete(&mut self) {
-        let queue = self.queue_name().to_owned();
-        let info = self.properties.get("delivery_info");
-        if info.and_then(|info| info.get("routing_key")).is_none() {
-            let info = json!({"exchange": "", "routing_key": queue});
-            self.properties.insert("delivery_info".into(), info);
+        if self.queue.is_none() {
+            self.queue = Some(crate::DEFAULT_QUEUE.into());
+            self.properties.remove(DELIVERY_INFO);
         }
         let tag = self.properties.get("delivery_tag");
         if tag.and_then(Value::as_str).is_none() {
-            self.properties.insert("delivery_tag".into(), json!(TaskId::random()));
+            self.properties.insert("delivery_tag", json!(TaskId::random()));
         }
     }
 }
@@ -148,30 +166,65 @@ struct Written<'a> {
     content_encoding: &'a str,
     #[serde(rename = "content-type")]
     content_type: &'a str,
-    properties: &'a Map<String, Value>,
+    properties: Properties<'a>,
 }
 
-struct Headers<'a>(&'a Map<String, Value>);
+struct Headers<'a>(&'a Fields);
 
 impl Serialize for Headers<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let first = FIRST.iter().filter_map(|key| self.0.get_key_value(*key));
-        let others = self.0.iter().filter(|(key, _)| !FIRST.contains(&key.as_str()));
-        serializer.collect_map(first.chain(others))
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let first = FIRST.iter().filter_map(|key| Some((*key, self.0.get(key)?)));
+        let others = self.0.iter().filter(|(key, _)| !FIRST.contains(key));
+        let empty = EMPTY.iter().filter(|key| !self.0.contains(key));
+        let mut map = serializer.serialize_map(None)?;
+        for (key, value) in first.chain(others) {
+            map.serialize_entry(key, value)?;
+        }
+        for key in empty {
+            match *key {
+                LIMITS => map.serialize_entry(key, &[(), ()])?,
+                key => map.serialize_entry(key, &())?,
+            }
+        }
+        map.end()
     }
 }
 
+/// With the queue where kombu looks for it.
+struct Properties<'a>(&'a Message);
+
+impl Serialize for Properties<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Message { properties, queue, .. } = self.0;
+        let queue = queue.as_deref().filter(|_| !properties.contains(DELIVERY_INFO));
+        let info = queue.map(|queue| (DELIVERY_INFO, json!({"exchange": "", ROUTING_KEY: queue})));
+        let info = info.as_ref().map(|(name, info)| (*name, info));
+        serializer.collect_map(info.into_iter().chain(properties.iter()))
+    }
+}
+
+fn says_only_queue(info: &Value) -> bool {
+    let is_it = |object: &Map<String, Value>| {
+        object.len() == 2
+            && object.get("exchange").is_some_and(|exchange| exchange == "")
+            && object.get(ROUTING_KEY).is_some_and(Value::is_string)
+    };
+    info.as_object().is_some_and(is_it)
+}
+
 const FIRST: [&str; 3] = ["id", "task", "ignore_result"];
+const ROUTING_KEY: &str = "routing_key";
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    body: std::borrow::Cow<'a, str>,
-    #[serde(rename = "content-encoding")]
-    content_encoding: Option<std::borrow::Cow<'a, str>>,
-    #[serde(rename = "content-type")]
-    content_type: Option<std::borrow::Cow<'a, str>>,
-    headers: Option<std::borrow::Cow<'a, Map<String, Value>>>,
-    properties: Option<std::borrow::Cow<'a, Map<String, Value>>>,
+    #[serde(borrow)]
+    body: Cow<'a, str>,
+    #[serde(borrow, rename = "content-encoding")]
+    content_encoding: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "content-type")]
+    content_type: Option<Cow<'a, str>>,
+    headers: Option<Fields>,
+    properties: Option<Fields>,
 }
 
 fn or(value: Value, default: Value) -> Value {

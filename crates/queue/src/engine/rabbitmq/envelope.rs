@@ -7,56 +7,69 @@ use lapin::{
 };
 use serde_json::{Map, Number, Value, json};
 
-use crate::{Message, Result};
+use crate::{Message, Result, message::Fields};
 
-/// A message ready to be published to the default exchange.
+/// A message on its way to the default exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) queue: ShortString,
+    pub(super) message: Message,
+    ledger: Option<String>,
+    now_ms: i64,
+}
+
+/// A result for whoever asked for one: Celery's own message of its RPC backend.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) to: ShortString,
     pub(super) properties: BasicProperties,
-    pub(super) payload: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Outgoing {
     /// `ledger` is set on what has a row, by which whoever gets it knows where to look.
     pub(super) fn of(message: &Message, ledger: Option<&str>, now_ms: i64) -> Self {
+        let (queue, ledger) = (short(message.queue_name()), ledger.map(str::to_owned));
+        Self { queue, message: message.clone(), ledger, now_ms }
+    }
+
+    /// Made when it is sent, because lapin keeps them.
+    pub(super) fn properties(&self) -> BasicProperties {
+        let (message, ledger) = (&self.message, self.ledger.as_deref());
         let mut headers = headers(&message.headers);
         if let Some(ledger) = ledger {
             headers.insert(LEDGER.into(), AMQPValue::LongString(ledger.into()));
         }
         let text = |name: &str| message.properties.get(name).and_then(Value::as_str);
+        let id = || message.headers.get("id").and_then(Value::as_str).unwrap_or_default();
         let mut properties = BasicProperties::default()
             .with_content_type(short(&message.content_type))
             .with_content_encoding(short(&message.content_encoding))
             .with_headers(headers)
             .with_delivery_mode(2)
             .with_priority(message.priority_level())
-            .with_correlation_id(short(text("correlation_id").unwrap_or(message.id().as_str())));
+            .with_correlation_id(short(text("correlation_id").unwrap_or_else(id)));
         let reply_to = text("reply_to").map(short);
         let ours = ledger.filter(|_| !message.ignores_result());
         if let Some(reply_to) = reply_to.or_else(|| ours.map(|ledger| short(&results(ledger)))) {
             properties = properties.with_reply_to(reply_to);
         }
         if let Some(at_ms) = message.expires_ms() {
-            let left_ms = at_ms.saturating_sub(now_ms).max(0);
+            let left_ms = at_ms.saturating_sub(self.now_ms).max(0);
             properties = properties.with_expiration(left_ms.to_string().into());
         }
-        Self { queue: short(message.queue_name()), properties, payload: message.body.clone() }
+        properties
     }
+}
 
-    /// The message again, for when it goes another way.
-    pub(super) fn message(&self) -> Result<Message> {
-        read(&self.properties, &self.payload, self.queue.as_str()).0
-    }
-
-    /// A result for whoever asked for one: Celery's own message of its RPC backend.
-    pub(super) fn result(to: &str, correlation_id: &str, result: &Value) -> Self {
+impl Told {
+    pub(super) fn of(to: &str, correlation_id: &str, result: &Value) -> Self {
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_content_encoding("utf-8".into())
             .with_delivery_mode(1)
             .with_correlation_id(short(correlation_id));
-        Self { queue: short(to), properties, payload: result.to_string().into_bytes() }
+        Self { to: short(to), properties, body: result.to_string().into_bytes() }
     }
 }
 
@@ -67,25 +80,23 @@ pub(super) fn read(
     queue: &str,
 ) -> (Result<Message>, Option<String>) {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
-    let mut headers = properties.headers().as_ref().map(object).unwrap_or_default();
+    let all = properties.headers().as_ref().map(FieldTable::inner);
+    let mut headers: Fields =
+        all.into_iter().flatten().map(|(name, value)| (name.as_str(), plain(value))).collect();
     let ledger = headers.remove(LEDGER).and_then(|id| id.as_str().map(str::to_owned));
-    let mut kept = Map::new();
+    let kept = [
+        ("body_encoding", Some(json!("base64"))),
+        ("correlation_id", text(properties.correlation_id()).map(Value::String)),
+        ("delivery_mode", Some(json!(2))),
+        ("priority", Some(json!(properties.priority().unwrap_or(0)))),
+        ("reply_to", text(properties.reply_to()).map(Value::String)),
+    ];
+    let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let kinds = [properties.content_type(), properties.content_encoding()];
+    let kinds = kinds.map(|kind| kind.as_ref().map(ShortString::as_str));
     // Wherever it was published to, this is the queue that it goes back to when it is tried again.
-    kept.insert("delivery_info".into(), json!({"exchange": "", "routing_key": queue}));
-    kept.insert("delivery_mode".into(), json!(2));
-    kept.insert("body_encoding".into(), json!("base64"));
-    kept.insert("priority".into(), json!(properties.priority().unwrap_or(0)));
-    for (name, value) in [
-        ("correlation_id", text(properties.correlation_id())),
-        ("reply_to", text(properties.reply_to())),
-    ] {
-        if let Some(value) = value {
-            kept.insert(name.into(), value.into());
-        }
-    }
-    let content_type = text(properties.content_type());
-    let content_encoding = text(properties.content_encoding());
-    (Message::from_parts(headers, kept, data.to_vec(), content_type, content_encoding), ledger)
+    let message = Message::from_parts(headers, kept, data.to_vec(), kinds);
+    (message.map(|message| message.queue(queue)), ledger)
 }
 
 /// What cannot be read, as text that keeps every byte.
@@ -111,7 +122,7 @@ fn short(text: &str) -> ShortString {
 
 /// Headers that say nothing stay here: whoever gets the message takes what is missing as null, as
 /// Celery does, and RabbitMQ has a quarter more work with a message that has them all.
-fn headers(all: &Map<String, Value>) -> FieldTable {
+fn headers(all: &Fields) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in all.iter().filter(|(_, value)| says_something(value)) {
         table.insert(short(name), field(value));
@@ -206,7 +217,8 @@ mod tests {
         let message = Message::new("mail", ()).unwrap().ignore_result();
         let names: Vec<String> = object(&headers(&message.headers)).keys().cloned().collect();
         assert_eq!(names, ["id", "ignore_result", "lang", "retries", "root_id", "task"]);
-        let back = Outgoing::of(&message, None, 0).message().unwrap();
+        let properties = Outgoing::of(&message, None, 0).properties();
+        let back = read(&properties, &message.body, "default").0.unwrap();
         assert_eq!((back.id(), back.name()), (message.id(), "mail"));
     }
 

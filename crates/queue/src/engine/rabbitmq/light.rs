@@ -26,7 +26,8 @@ impl Rabbitmq {
         let outgoing =
             messages.iter().map(|message| Arc::new(Outgoing::of(message, None, now_ms))).collect();
         let (carrier, late) = (self.carrier.clone(), self.late.clone());
-        let publish = |all| publish(carrier, late, all);
+        // In a box: whoever pushes makes room for it, and few lead.
+        let publish = |all| publish(carrier, late, all).boxed();
         let answers = self.lights.push_once(outgoing, publish).await;
         let failed = |source| Error::Engine { engine: NAME, doing: "push a task", source };
         let answers = answers.ok_or_else(|| failed("it was stopped".into()))?;
@@ -47,7 +48,7 @@ async fn publish(
     let is_left = |at: usize| fates.as_ref().map_or(true, |fates| fates[at] != Fate::Kept);
     let (mut unsent, mut doubtful) = (Vec::new(), Vec::new());
     for (at, out) in all.iter().enumerate().filter(|(at, _)| is_left(*at)) {
-        let Ok(message) = out.message() else { continue };
+        let message = out.message.clone();
         match &fates {
             Ok(fates) if fates[at] == Fate::Unsent => unsent.push(message),
             _ => doubtful.push(message),

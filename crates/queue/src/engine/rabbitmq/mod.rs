@@ -242,7 +242,7 @@ impl Engine for Rabbitmq {
         if kept.is_empty() {
             return Ok(messages.iter().map(Message::id).collect());
         }
-        let mut kept = self.push_kept(&kept, now_ms).await?.into_iter();
+        let mut kept = Box::pin(self.push_kept(&kept, now_ms)).await?.into_iter();
         let id = |message: &Message| match is_light(message, now_ms) {
             true => message.id(),
             false => kept.next().unwrap_or_else(|| message.id()),

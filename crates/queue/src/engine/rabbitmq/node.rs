@@ -3,15 +3,15 @@
 use std::{
     borrow::Borrow,
     collections::HashSet,
-    future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
-    Channel, Confirmation, Connection, ConnectionProperties, Error, Event, PublisherConfirm,
+    Channel, Confirmation, Connection, ConnectionProperties, Error, Event,
     options::{
         BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
         QueueDeclareOptions,
@@ -21,7 +21,11 @@ use lapin::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::{doubt::Doubt, envelope::Outgoing, taps::Intake};
+use super::{
+    doubt::Doubt,
+    envelope::{Outgoing, Told},
+    taps::Intake,
+};
 
 /// A node of RabbitMQ.
 #[derive(Debug)]
@@ -45,6 +49,9 @@ pub(super) enum Fate {
     /// The node may have it.
     Unknown,
 }
+
+/// A publication under way.
+type Sending<'a> = Pin<Box<dyn Future<Output = Fate> + Send + 'a>>;
 
 /// The circuit breaker: a node that does not confirm in time is left alone for a while.
 #[derive(Debug, Default)]
@@ -175,68 +182,93 @@ impl Link {
         patience: Duration,
     ) -> Vec<Fate> {
         let mut fates = vec![Fate::Unsent; all.len()];
+        let mut sends = Vec::with_capacity(all.len());
+        let mut known = 0;
         let work = async {
-            let queues: HashSet<&str> = all.iter().map(|out| out.borrow().queue.as_str()).collect();
-            for queue in queues {
-                self.declare(queue).await?;
-            }
-            fates.fill(Fate::Unknown);
-            let sends = all.iter().enumerate();
-            let mut sends: FuturesUnordered<_> =
-                sends.map(|(at, out)| async move { (at, self.send(out.borrow()).await) }).collect();
-            while let Some((at, fate)) = sends.next().await {
-                fates[at] = fate;
+            self.declare_for(all).await?;
+            let begun = all.iter().map(Borrow::borrow).map_while(|out| self.send(out));
+            sends.extend(begun);
+            fates[..sends.len()].fill(Fate::Unknown);
+            // Confirmations come in their order, so that one after another is waited for.
+            while let Some(send) = sends.get_mut(known) {
+                fates[known] = send.await;
+                known += 1;
             }
             Ok::<(), Error>(())
         };
         if let Ok(Err(error)) = timeout(patience, work).await {
             tracing::debug!(error = ?error, "cannot publish: {error}");
         }
+        // When time is up, the others may be there all the same.
+        for (fate, send) in fates.iter_mut().zip(&mut sends).skip(known) {
+            *fate = send.now_or_never().unwrap_or(Fate::Unknown);
+        }
         fates
     }
 
-    async fn send(&self, out: &Outgoing) -> Fate {
+    /// Has a message on its way; the future says what became of it. None when the link is gone.
+    fn send<'a>(&'a self, out: &'a Outgoing) -> Option<Sending<'a>> {
         if !self.is_alive() {
-            return Fate::Unsent;
+            return None;
         }
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let answer = match self.hand_over(out, options).await {
-            Ok(confirm) => confirm.await,
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(Confirmation::Ack(None)) => Fate::Kept,
-            Ok(Confirmation::Ack(Some(_))) => {
-                // Its queue was deleted behind our back; the next attempt makes it anew.
-                self.forget(out.queue.as_str());
-                Fate::Unsent
+        let (queue, body, properties) = (out.queue.clone(), &out.message.body, out.properties());
+        let sent = self.publish.basic_publish("".into(), queue, options, body, properties);
+        let mut sending = Box::pin(async move {
+            let answer = match sent.await {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(Confirmation::Ack(None)) => Fate::Kept,
+                Ok(Confirmation::Ack(Some(_))) => {
+                    // Its queue was deleted behind our back; the next attempt makes it anew.
+                    self.forget(out.queue.as_str());
+                    Fate::Unsent
+                }
+                Ok(_) => Fate::Unsent,
+                Err(_) => Fate::Unknown,
             }
-            Ok(_) => Fate::Unsent,
-            Err(_) => Fate::Unknown,
+        });
+        match self.queued(&mut sending) {
+            Poll::Ready(fate) => Some(Box::pin(std::future::ready(fate))),
+            Poll::Pending => Some(sending),
         }
     }
 
-    async fn hand_over(
-        &self,
-        out: &Outgoing,
-        options: BasicPublishOptions,
-    ) -> Result<PublisherConfirm, Error> {
-        let (queue, properties) = (out.queue.clone(), out.properties.clone());
-        let publish = &self.publish;
-        let mut sent =
-            pin!(publish.basic_publish("".into(), queue, options, &out.payload, properties));
-        poll_fn(|cx| {
-            let _one = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.as_mut().poll(cx)
-        })
-        .await
+    /// Polls a publication for the first time, by which it is numbered and queued. It is woken by
+    /// who waits for it, and nobody does yet.
+    fn queued<T>(&self, sending: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
+        let _one = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.poll_unpin(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Publishes to whoever is there to hear it, such as a result that someone waits for.
-    pub(super) async fn tell(&self, out: &Outgoing) {
-        if let Err(error) = self.hand_over(out, BasicPublishOptions::default()).await {
+    pub(super) async fn tell(&self, told: &Told) {
+        let (to, properties) = (told.to.clone(), told.properties.clone());
+        let options = BasicPublishOptions::default();
+        let sent = self.publish.basic_publish("".into(), to, options, &told.body, properties);
+        let mut sent = Box::pin(sent);
+        let answer = match self.queued(&mut sent) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => sent.await,
+        };
+        if let Err(error) = answer {
             tracing::debug!(error = ?error, "cannot send a result: {error}");
         }
+    }
+
+    /// Makes the queues that these go to.
+    async fn declare_for(&self, all: &[impl Borrow<Outgoing> + Sync]) -> Result<(), Error> {
+        let mut last = "";
+        for out in all {
+            let queue = out.borrow().queue.as_str();
+            if queue != last {
+                self.declare(queue).await?;
+            }
+            last = queue;
+        }
+        Ok(())
     }
 
     /// Makes the queue as kombu does: durable, and bound to a direct exchange of its name. One that

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     Held, LIGHT, Rabbitmq,
-    envelope::Outgoing,
+    envelope::Told,
     receipt::{Receipt, acknowledge},
 };
 use crate::{
@@ -168,14 +168,14 @@ impl Rabbitmq {
                 let Some((to, correlation_id)) = replies.remove(lease) else { continue };
                 let result = celery::result(&lease.id, verdict, self.clock.now_ms());
                 if let Some(result) = result.filter(|_| *is_recorded) {
-                    told.push(Outgoing::result(&to, &correlation_id, &result));
+                    told.push(Told::of(&to, &correlation_id, &result));
                 }
             }
         }
         // Whoever waits has its queue on one of the nodes; the others drop it.
         for link in self.carrier.router.links() {
-            for out in &told {
-                link.tell(out).await;
+            for told in &told {
+                link.tell(told).await;
             }
         }
     }
