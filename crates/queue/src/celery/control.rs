@@ -231,7 +231,7 @@ impl Control {
                 Filter { queue: Some(queue), state: Some(State::Waiting), ..Filter::default() };
             let waiting = self.queue.list(&filter).await.unwrap_or_default();
             all.extend(waiting.into_iter().map(|record| {
-                let seen = Seen { message: record.message.into(), started_ms: None };
+                let seen = Seen { message: record.message, started_ms: None };
                 info::scheduled(&seen, record.due_ms, &self.node)
             }));
         }

@@ -20,7 +20,7 @@ pub(super) fn shown(message: &Message) -> (String, String) {
 
 /// A task as `inspect active` and `reserved` show it.
 pub(super) fn request(seen: &Seen, node: &str, is_safe: bool) -> Value {
-    let message = &*seen.message;
+    let message = &seen.message;
     let (args, kwargs) = match message.read_body() {
         Ok(body) if !is_safe => (Value::Array(body.args), Value::Object(body.kwargs)),
         _ => {

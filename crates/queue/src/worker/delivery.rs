@@ -4,38 +4,33 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::sync::watch;
 
-use crate::{Error, Message, Queue, Result, TaskId, engine::Lease};
+use super::course::Course;
+use crate::{Error, Message, Result, TaskId};
 
 /// One run of a task.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    pub(super) message: Arc<Message>,
-    pub(super) crashes: u32,
-    pub(super) max_retries: u32,
-    pub(super) stopping: watch::Receiver<bool>,
-    pub(super) queue: Queue,
-    pub(super) lease: Lease,
+    pub(super) course: Arc<Course>,
 }
 
 impl Delivery {
     /// The task's id: the same at every retry, so that work can be made idempotent by it.
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.message.id()
+        self.course.message.id()
     }
 
     /// The task's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.message.name()
+        self.course.message.name()
     }
 
     /// The whole message.
     #[must_use]
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.course.message
     }
 
     /// The arguments as `T`.
@@ -43,25 +38,25 @@ impl Delivery {
     /// # Errors
     /// [`Error::Arguments`], of which [`Outcome::from`] makes a dead letter.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
-        self.message.arguments()
+        self.course.message.arguments()
     }
 
     /// A header of the message, such as a causal token.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&Value> {
-        self.message.header_value(name)
+        self.course.message.header_value(name)
     }
 
     /// How often the task failed before this run.
     #[must_use]
     pub fn retries(&self) -> u32 {
-        self.message.retries()
+        self.course.message.retries()
     }
 
     /// How often a worker died while it held the task.
     #[must_use]
     pub fn crashes(&self) -> u32 {
-        self.crashes
+        self.course.crashes
     }
 
     /// Says how far the task is, for whoever looks: [`Queue::progress`], `task show`.
@@ -74,28 +69,24 @@ impl Delivery {
             name: self.name().to_owned(),
             reason: error.to_string(),
         })?;
-        self.queue.engine().note_progress(&self.lease, &progress).await
+        self.course.queue.engine().note_progress(&self.course.lease, &progress).await
     }
 
     /// Whether a failure now is final.
     #[must_use]
     pub fn is_last_try(&self) -> bool {
-        self.retries() >= self.max_retries
+        self.retries() >= self.course.policy.max_retries
     }
 
     /// Whether the task is asked to stop: its soft limit has passed or the worker drains.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.course.is_asked()
     }
 
     /// Returns when the task is asked to stop. Cancel safe.
     pub async fn stopping(&self) {
-        let mut stopping = self.stopping.clone();
-        if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
-            // The worker is gone, and this run with it.
-            std::future::pending::<()>().await;
-        }
+        self.course.asked().await;
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Handler,
-    rounds::{Event, Rounds},
+    rounds::{Event, Rounds, Started},
 };
 use crate::{Message, Policy, Rate, TaskId, celery::Teller, engine::Verdict};
 
@@ -44,7 +44,7 @@ pub(crate) struct Held {
 /// A task as it is held.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    pub(crate) message: Arc<Message>,
+    pub(crate) message: Message,
     /// When it was started, if it was.
     pub(crate) started_ms: Option<i64>,
 }
@@ -122,12 +122,12 @@ impl Rounds {
         let ready = self.ready.iter().map(|(_, claimed)| claimed);
         let reserved = ready
             .chain(self.pace.held())
-            .map(|claimed| Seen { message: Arc::new(claimed.message.clone()), started_ms: None });
+            .map(|claimed| Seen { message: claimed.message.clone(), started_ms: None });
         let of = |(name, handler): (&String, &Handler)| (name.clone(), handler.policy);
         let mut tasks: Vec<(String, Policy)> = self.handlers.iter().map(of).collect();
         tasks.sort_by(|one, other| one.0.cmp(&other.0));
         Held {
-            active: self.running.values().map(|strings| strings.seen.clone()).collect(),
+            active: self.running.values().map(Started::seen).collect(),
             reserved: reserved.collect(),
             tasks,
             queues: self.config.queues.clone(),
@@ -141,8 +141,8 @@ impl Rounds {
             self.running.keys().filter(|lease| ids.contains(&lease.id)).cloned().collect();
         let running = leases.iter().map(|lease| lease.id.clone()).collect();
         for lease in leases.into_iter().filter(|_| terminate) {
-            if let Some(strings) = self.running.remove(&lease) {
-                let _ = strings.stop.send(());
+            if let Some(started) = self.running.remove(&lease) {
+                started.course.stop();
                 self.end(lease, Verdict::Cancel);
             }
         }

@@ -11,6 +11,7 @@ use throng_core::Shutdown;
 use crate::{DjangoBeat, Error, Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
 mod batch;
+mod course;
 mod delivery;
 pub(crate) mod desk;
 mod follow;

@@ -11,15 +11,15 @@ impl Rounds {
         let running = self.running.len();
         let name = &self.config.name;
         tracing::info!(worker = %name, "worker {name} is stopping and waits for {running} tasks");
-        for strings in self.running.values() {
-            strings.ask.send_replace(true);
+        for started in self.running.values() {
+            started.course.ask();
         }
         self.after(self.config.drain, Event::GiveUp);
     }
 
     pub(super) fn give_up(&mut self) {
-        for (lease, strings) in std::mem::take(&mut self.running) {
-            let _ = strings.stop.send(());
+        for (lease, started) in std::mem::take(&mut self.running) {
+            started.course.stop();
             self.end(lease, Verdict::Release);
         }
     }

@@ -40,11 +40,11 @@ impl Rounds {
             self.ready.retain(|(_, claimed)| claimed.lease != lease);
             self.pace.forget(&lease);
             self.forget_suspect(&lease);
-            if let Some(strings) = self.running.remove(&lease) {
+            if let Some(started) = self.running.remove(&lease) {
                 let id = &lease.id;
                 metrics::lost();
                 tracing::warn!(task.id = %id, "stopped task {id}: it was cancelled or its lease was lost");
-                let _ = strings.stop.send(());
+                started.course.stop();
             }
         }
         for (claimed_at, _) in &mut self.ready {

@@ -19,8 +19,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Handler, Report, WorkerConfig,
-    desk::{self, Ask, Desk},
-    one::{Finished, Strings},
+    course::Course,
+    desk::{self, Ask, Desk, Seen},
+    one::Finished,
     pattern,
 };
 use crate::{
@@ -45,7 +46,7 @@ pub(super) struct Rounds {
     names: Option<Arc<Vec<String>>>,
     /// Leased and not yet started, with the time of the claim.
     pub(super) ready: VecDeque<(Duration, Claimed)>,
-    pub(super) running: HashMap<Lease, Strings>,
+    pub(super) running: HashMap<Lease, Started>,
     /// What is under a limit and has not started.
     pub(super) pace: pace::Pace,
     /// The places that these take.
@@ -76,6 +77,19 @@ pub(super) struct Rounds {
     pub(super) desk: Option<Desk>,
     is_draining: bool,
     report: Report,
+}
+
+/// A run that has not ended.
+pub(super) struct Started {
+    pub(super) course: Arc<Course>,
+    at_ms: i64,
+}
+
+impl Started {
+    /// The task, for whoever asks what runs here.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { message: self.course.message.clone(), started_ms: Some(self.at_ms) }
+    }
 }
 
 /// What a request to the engine, or a timer, came back with.

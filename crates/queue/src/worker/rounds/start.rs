@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::Rounds;
+use super::{Rounds, Started};
 use crate::{
     engine::{Claimed, Verdict},
     metrics,
-    worker::one::{self, Finished},
+    worker::{
+        course::Course,
+        one::{self, Finished},
+    },
 };
 
 impl Rounds {
@@ -51,12 +54,13 @@ impl Rounds {
                 },
             };
             let lease = claimed.lease.clone();
-            let (strings, run) = one::start(claimed, handler, weight, self.queue.clone());
+            let (course, run) = one::start(claimed, &handler, weight, self.queue.clone());
             self.weight += weight;
             if let Some(desk) = &self.desk {
-                desk.teller.started(&strings.seen.message);
+                desk.teller.started(&course.message);
             }
-            self.running.insert(lease, strings);
+            let at_ms = self.clock.now_ms();
+            self.running.insert(lease, Started { course, at_ms });
             self.tasks.spawn(run);
         }
         metrics::running(self.running.len());
@@ -73,17 +77,18 @@ impl Rounds {
     }
 
     pub(super) fn finish(&mut self, finished: Finished) {
-        let Finished { lease, weight, ended, took, message } = finished;
+        let Finished { course, weight, ended, took } = finished;
+        let Course { lease, message, .. } = &*course;
         if let Some(desk) = &self.desk {
-            desk.teller.ended(&message, ended.as_ref().map(|ended| &ended.verdict), took);
+            desk.teller.ended(message, ended.as_ref().map(|ended| &ended.verdict), took);
         }
         self.weight -= weight;
-        self.running.remove(&lease);
+        self.running.remove(lease);
         self.report.ran += 1;
         self.short_runs += usize::from(took < SHORT);
         match ended {
             Some(ended) => self.ended.push(ended),
-            None => self.forget_suspect(&lease),
+            None => self.forget_suspect(lease),
         }
     }
 }
