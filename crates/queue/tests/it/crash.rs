@@ -20,8 +20,10 @@ use throng_queue::{
 async fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let db = Db::sqlite(path).await.unwrap();
-    let queue = Queue::database(db.clone(), Clock::system());
-    let config = WorkerConfig { concurrency: 20, ..WorkerConfig::default() };
+    let url = std::env::var(CHILD_URL).unwrap_or_else(|_| "database:".to_owned());
+    let queue = Queue::open(&url, db.clone(), Clock::system()).await.unwrap();
+    let mut config = WorkerConfig { concurrency: 20, ..WorkerConfig::default() };
+    config.queues = std::env::var(CHILD_QUEUE).map_or(config.queues, |name| vec![name]);
     let worker = Worker::new(queue)
         .config(config)
         .on("note", Policy::default(), move |delivery: Delivery| {
@@ -36,6 +38,7 @@ async fn child() {
                 }
             }
         })
+        .on("fine", Policy::default(), |_: Delivery| async {})
         .on("poison", Policy::default(), |_: Delivery| async { die() });
     let (_trigger, shutdown) = Shutdown::pair();
     worker.run(shutdown).await.unwrap();
@@ -93,6 +96,62 @@ async fn a_task_that_kills_its_worker_three_times_is_a_dead_letter() {
     assert!(record.reason.unwrap().contains("workers died"));
 }
 
+/// On a broker, by real processes: tasks that are kept in the books and those that only the broker has.
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kills_its_worker_three_times_is_a_dead_letter_on_brokers() {
+    let mut urls: Vec<String> = Vec::new();
+    #[cfg(feature = "redis")]
+    urls.extend(crate::redis::url());
+    #[cfg(feature = "rabbitmq")]
+    urls.extend(crate::rabbitmq::url());
+    let poisoned = urls.iter().flat_map(|url| [(url, false), (url, true)]);
+    let poisoned = poisoned.map(|(url, is_light)| check_poison(url, is_light));
+    futures_util::future::join_all(poisoned).await;
+}
+
+#[cfg(any(feature = "redis", feature = "rabbitmq"))]
+async fn check_poison(url: &str, is_light: bool) {
+    let (folder, db, _) = site().await;
+    let path = folder.path().join("site.db");
+    let queue = Queue::open(url, db, Clock::system()).await.unwrap();
+    let name = format!("poison-{}", TaskId::random());
+    let message = |task: &str| {
+        let message = Message::new(task, ()).unwrap().queue(&name);
+        if is_light { message.ignore_result() } else { message }
+    };
+    let id = queue.push(message("poison")).await.unwrap();
+    let is_dead = async || queue.find(&id).await.is_ok_and(|record| record.state == State::Dead);
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["crash::child", "--exact"]).env(CHILD, &path);
+        command.env(CHILD_URL, url).env(CHILD_QUEUE, &name);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut worker = start();
+    let mut died = 0;
+    for _ in 0..2400 {
+        if worker.try_wait().unwrap().is_some() {
+            died += 1;
+            worker = start();
+        }
+        if is_dead().await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let kind = queue.engine_name();
+    assert_eq!(died, 3, "{kind}, light: {is_light}: as many workers as it takes, and no more");
+    // A result is wanted of this one, so that it can be seen everywhere.
+    let good = queue.push(Message::new("fine", ()).unwrap().queue(&name)).await.unwrap();
+    wait_for(async || queue.find(&good).await.unwrap().state == State::Done).await;
+    assert!(worker.try_wait().unwrap().is_none(), "{kind}: the fourth worker lives");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let reason = queue.find(&id).await.unwrap().reason.unwrap();
+    assert!(reason.contains("workers died"), "{kind}: {reason}");
+}
+
 async fn site() -> (tempfile::TempDir, Db, Queue) {
     let folder = tempfile::tempdir().unwrap();
     let db = Db::sqlite(folder.path().join("site.db")).await.unwrap();
@@ -141,3 +200,6 @@ pub(crate) async fn wait_for(holds: impl AsyncFn() -> bool) {
 }
 
 const CHILD: &str = "THRONG_QUEUE_TEST_CHILD";
+/// Where the child's tasks are, unless in its database, and in which queue.
+const CHILD_URL: &str = "THRONG_QUEUE_TEST_CHILD_URL";
+const CHILD_QUEUE: &str = "THRONG_QUEUE_TEST_CHILD_QUEUE";
