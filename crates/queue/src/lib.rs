@@ -90,7 +90,7 @@ pub use signal::{Change, Signal};
 pub use task::{Policy, Task};
 pub use throng_core::Kind;
 pub use transfer::Moved;
-pub use worker::{Delivery, Outcome, Report, Worker, WorkerConfig, name_matches};
+pub use worker::{Delivery, Outcome, Report, Worker, WorkerConfig};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";

@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use throng_core::Shutdown;
+use throng_core::{Shutdown, stars};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{Queue, Result, TaskId, WorkerConfig, worker::desk::Desk};
@@ -84,7 +84,7 @@ impl Request {
             return destination.iter().any(|name| name == node);
         }
         match (self.pattern.as_deref(), self.matcher.as_deref()) {
-            (Some(pattern), Some("glob")) => crate::worker::name_matches(pattern, node),
+            (Some(pattern), Some("glob")) => stars::matches(pattern, node),
             // Regular expressions are Python's own; none is better than another one.
             (Some(_), Some(_)) => false,
             _ => true,

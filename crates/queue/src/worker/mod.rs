@@ -16,11 +16,9 @@ mod delivery;
 pub(crate) mod desk;
 mod follow;
 mod one;
-mod pattern;
 mod rounds;
 
 pub use delivery::{Delivery, Outcome};
-pub use pattern::name_matches;
 
 use crate::{celery::Entered, signal::Receivers};
 

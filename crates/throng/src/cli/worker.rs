@@ -1,7 +1,8 @@
 //! What one worker takes on: `worker --queues mail,images --tasks 'mail.*' --not mail.slow`.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use throng_queue::{Signal, name_matches};
+use throng_core::stars;
+use throng_queue::Signal;
 
 use super::Failure;
 use crate::{App, Config};
@@ -53,7 +54,7 @@ pub(super) fn choose(
     }
     let known = names(app);
     for (flag, patterns) in [("tasks", &config.tasks), ("not", &config.not_tasks)] {
-        let fits = |pattern: &&String| known.iter().any(|name| name_matches(pattern, name));
+        let fits = |pattern: &&String| known.iter().any(|name| stars::matches(pattern, name));
         if let Some(pattern) = patterns.iter().find(|pattern| !fits(pattern)) {
             let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -14,7 +14,7 @@ use futures_util::{
     future::{BoxFuture, FutureExt as _},
     stream::FuturesUnordered,
 };
-use throng_core::{Clock, Shutdown};
+use throng_core::{Clock, Shutdown, stars};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
@@ -22,7 +22,6 @@ use super::{
     course::Course,
     desk::{self, Ask, Desk, Seen},
     one::Finished,
-    pattern,
 };
 use crate::{
     Queue, Result,
@@ -118,7 +117,7 @@ impl Rounds {
     ) -> Self {
         let clock = queue.clock().clone();
         let is_wanted = |name: &str| {
-            let fits = |pattern: &String| pattern::name_matches(pattern, name);
+            let fits = |pattern: &String| stars::matches(pattern, name);
             (config.tasks.is_empty() || config.tasks.iter().any(fits))
                 && !config.not_tasks.iter().any(fits)
         };
