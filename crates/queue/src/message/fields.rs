@@ -1,8 +1,8 @@
 //! Headers and properties: a list in the order of names.
 //!
-//! A worker holds tens of thousands of messages at once, each with a score of fields. A map takes four
-//! thousand bytes for them, and copies each name; here they take a quarter of it, what is null is left
-//! out, names that everybody uses are not copied, and a copy of a message shares all until it is changed.
+//! A worker holds tens of thousands of messages at once, each with a score of fields. A map takes
+//! kilobytes for them, and copies each name; here what is null is left out, names that everybody
+//! uses are not copied, and a copy of a message shares all until it is changed.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
