@@ -50,6 +50,12 @@ async fn migrates(db: &Db) {
     assert!(db.pending(sets).await.expect("pending works").is_empty(), "nothing is left to do");
     let newer = db.pending(&[outbox::MIGRATIONS]).await.expect_err("an unknown migration is newer");
     assert!(newer.to_string().contains("conformance_0001_rows"), "it is named in {newer}");
+    let missing = db.pending_room(outbox::MIGRATIONS).await.expect("other rooms are their own");
+    assert!(missing.is_empty(), "nothing of the room is left to do");
+    assert!(db.migrate_room(outbox::MIGRATIONS).await.expect("also to do").names.is_empty());
+    let older = &[Migration::new("conformance_0000_none", |_| {})];
+    let newer = db.pending_room(older).await.expect_err("an unknown one of the room is newer");
+    assert!(newer.to_string().contains("conformance_0001_rows"), "it is named in {newer}");
 }
 
 async fn reads_its_writes(db: &Db) {

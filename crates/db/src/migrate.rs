@@ -30,6 +30,17 @@ pub struct Schema {
     statements: Vec<Statement>,
 }
 
+/// What a list of migrations is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Everything that the database has.
+    Site,
+    /// The same, in one that a copy is under way into.
+    Copy,
+    /// The tables of one room, whatever else is there.
+    Room,
+}
+
 /// What [`Db::migrate`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -111,19 +122,29 @@ impl Db {
     /// [`Error::Newer`] before anything is changed, when the database has a migration that is in no
     /// set; [`Error::Migration`] for the first one that failed, with those before it kept.
     pub async fn migrate(&self, sets: &[&[Migration]]) -> Result<Applied> {
-        self.migrate_as(sets, false).await
+        self.migrate_as(sets, Scope::Site).await
+    }
+
+    /// Applies what is missing of a room's `set` in a database that may be a site's, of which this
+    /// program knows no more.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate), but migrations of others, whose names begin with another word,
+    /// are nobody's business here.
+    pub async fn migrate_room(&self, set: &[Migration]) -> Result<Applied> {
+        self.migrate_as(&[set], Scope::Room).await
     }
 
     /// The same for a database that a copy is under way into.
     pub(crate) async fn migrate_copy(&self, sets: &[&[Migration]]) -> Result<()> {
-        self.migrate_as(sets, true).await.map(drop)
+        self.migrate_as(sets, Scope::Copy).await.map(drop)
     }
 
-    async fn migrate_as(&self, sets: &[&[Migration]], is_copy: bool) -> Result<Applied> {
+    async fn migrate_as(&self, sets: &[&[Migration]], scope: Scope) -> Result<Applied> {
         let migrations = in_order(sets)?;
         let db = self.primary();
         let mut applied = Applied::default();
-        if self.missing(sets, is_copy).await?.is_empty() {
+        if self.missing(sets, scope).await?.is_empty() {
             return Ok(applied);
         }
         let failed = |source| Error::Query { doing: "lock the list of migrations", source };
@@ -150,10 +171,19 @@ impl Db {
     /// [`Error::Newer`] when the database has a migration that is in no set; [`Error::Unfinished`]
     /// when a copy into it was cut short.
     pub async fn pending(&self, sets: &[&[Migration]]) -> Result<Vec<&'static str>> {
-        self.missing(sets, false).await
+        self.missing(sets, Scope::Site).await
     }
 
-    async fn missing(&self, sets: &[&[Migration]], is_copy: bool) -> Result<Vec<&'static str>> {
+    /// The same for a room's `set`, as [`migrate_room`](Self::migrate_room) has it.
+    ///
+    /// # Errors
+    /// [`Error::Newer`] when the database has a migration of that room that is not in the set;
+    /// [`Error::Unfinished`] when a copy into it was cut short.
+    pub async fn pending_room(&self, set: &[Migration]) -> Result<Vec<&'static str>> {
+        self.missing(&[set], Scope::Room).await
+    }
+
+    async fn missing(&self, sets: &[&[Migration]], scope: Scope) -> Result<Vec<&'static str>> {
         let migrations = in_order(sets)?;
         let failed = |source| Error::Query { doing: "read the list of migrations", source };
         // A site that has lost its primary can still be started for reading.
@@ -166,11 +196,14 @@ impl Db {
             }
         };
         let mut done: HashSet<String> = done.into_iter().collect();
-        if done.remove(COPYING) && !is_copy {
+        if done.remove(COPYING) && scope != Scope::Copy {
             return Err(Error::Unfinished);
         }
         let known: HashSet<&str> = migrations.iter().map(Migration::name).collect();
-        let mut newer: Vec<_> = done.iter().filter(|name| !known.contains(name.as_str())).collect();
+        let rooms: HashSet<&str> = known.iter().map(|name| room(name)).collect();
+        let is_ours = |name: &str| scope != Scope::Room || rooms.contains(room(name));
+        let is_newer = |name: &&String| !known.contains(name.as_str()) && is_ours(name);
+        let mut newer: Vec<_> = done.iter().filter(is_newer).collect();
         newer.sort_unstable();
         if let Some(name) = newer.first() {
             return Err(Error::Newer { name: (*name).clone() });
@@ -259,6 +292,11 @@ fn ledger() -> TableCreateStatement {
         .col(ColumnDef::new("name").string_len(190).not_null().primary_key())
         .col(ColumnDef::new("applied_at_ms").big_integer().not_null())
         .to_owned()
+}
+
+/// The first word of a migration's name.
+fn room(name: &str) -> &str {
+    name.split('_').next().unwrap_or(name)
 }
 
 fn in_order(sets: &[&[Migration]]) -> Result<Vec<Migration>> {

@@ -246,6 +246,28 @@ fn check_foreign_tasks(there: &str) {
 }
 
 #[test]
+fn tasks_move_into_the_database_of_a_site_and_out_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = "sqlite:data/site.db";
+    let ran = |words: &[&str]| {
+        let output = run(&folder, words, &[]);
+        let wrong = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words:?}: {wrong}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ran(&["migrate"]);
+    ran(&["task", "push", "shop.add", "[2, 3]", "--queue", "shop", "--url", "sqlite:away.db"]);
+    ran(&["task", "move", "--from", "sqlite:away.db", "--to", site]);
+    for url in [&[][..], &["--url", site]] {
+        let listed = ran(&[&["task", "list", "--json"], url].concat());
+        assert_eq!(listed.lines().count(), 1, "{url:?}: {listed}");
+    }
+    ran(&["task", "push", "shop.add", "[4, 5]", "--queue", "shop", "--url", site]);
+    ran(&["task", "move", "--from", site, "--to", "sqlite:away.db"]);
+    assert_eq!(ran(&["task", "list", "--json", "--url", "sqlite:away.db"]).lines().count(), 2);
+}
+
+#[test]
 fn tasks_of_other_programs_are_pushed_mended_and_moved() {
     check_foreign_tasks("sqlite:there.db");
     #[cfg(feature = "redis")]

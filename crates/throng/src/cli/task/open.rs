@@ -24,18 +24,28 @@ pub(super) async fn queue(text: &str, config: &Config, is_new: bool) -> Result<Q
     if DATABASES.contains(&url.scheme()) {
         let db = Db::open_with(&url, throng_db::Config::default()).await;
         let db = db.map_err(|error| Failure::Start(of_room("--url", error)))?;
-        let failed = |error| Failure::Run(Error::internal(error));
         if is_new {
-            let _ = db.migrate(&[MIGRATIONS]).await.map_err(failed)?;
-        } else if !db.pending(&[MIGRATIONS]).await.map_err(failed)?.is_empty() {
-            return Err(Failure::Usage(format!(
-                "`{url}` has no queue, or an older one: `migrate`"
-            )));
+            let _ = db.migrate_room(MIGRATIONS).await.map_err(failed)?;
+        } else {
+            has_queue(&db, &url).await?;
         }
         return Ok(Queue::database(db, clock));
     }
     let db = open_db(config, &clock).await?;
+    has_queue(&db, &config.database).await?;
     Queue::open(text, db, clock).await.map_err(wrong)
+}
+
+/// Whether `db`, which is at `url`, has the tables of a queue.
+async fn has_queue(db: &Db, url: &EngineUrl) -> Result<(), Failure> {
+    match db.pending_room(MIGRATIONS).await.map_err(failed)?.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!("`{url}` has no queue, or an older one: `migrate`"))),
+    }
+}
+
+fn failed(error: throng_db::Error) -> Failure {
+    Failure::Run(Error::internal(error))
 }
 
 const DATABASES: &[&str] = &["sqlite", "postgres", "postgresql", "mysql", "mariadb"];
