@@ -82,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
     {
         // One of the two nodes: Celery uses the second only when the first is away.
         let url = format!("{}/", url.split(',').next().unwrap_or_default());
-        // apalis has an engine for it, but no confirmation of a push, so nothing to compare.
+        // apalis-amqp 1.0 confirms only over a channel that its user has prepared: not measured.
         let rabbitmq = Bench::on_broker("rabbitmq", &url, &db, python, None).await?;
         #[cfg(feature = "rabbitmq")]
         rabbitmq.push_in_turn(&url, TASKS * 2).await?;
