@@ -17,6 +17,19 @@ pub(crate) struct Fields(Arc<Vec<(Name, Value)>>);
 struct Name(Cow<'static, str>);
 
 impl Fields {
+    /// Of what came in any order, in which the last of a name counts: who sends very many fields
+    /// costs no more than sorting them.
+    fn of(mut fields: Vec<(Name, Value)>) -> Self {
+        if !fields.is_sorted_by(|(one, _), (other, _)| one < other) {
+            fields.reverse();
+            fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+            fields.dedup_by(|(later, _), (kept, _)| later == kept);
+        }
+        fields.retain(|(_, value)| !value.is_null());
+        fields.shrink_to_fit();
+        Self(Arc::new(fields))
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.place(name).ok().map(|at| &self.0[at].1)
     }
@@ -26,7 +39,14 @@ impl Fields {
     }
 
     pub(crate) fn insert(&mut self, name: &str, value: impl Into<Value>) {
-        put(Arc::make_mut(&mut self.0), Name::of(name), value.into());
+        let (value, place) = (value.into(), self.place(name));
+        let fields = Arc::make_mut(&mut self.0);
+        match (place, value.is_null()) {
+            (Ok(at), true) => drop(fields.remove(at)),
+            (Ok(at), false) => fields[at].1 = value,
+            (Err(_), true) => {}
+            (Err(at), false) => fields.insert(at, (Name::of(name), value)),
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Value> {
@@ -46,12 +66,7 @@ impl Fields {
 
 impl<N: AsRef<str>> FromIterator<(N, Value)> for Fields {
     fn from_iter<I: IntoIterator<Item = (N, Value)>>(all: I) -> Self {
-        let mut fields = Vec::with_capacity(USUAL);
-        for (name, value) in all {
-            put(&mut fields, Name::of(name.as_ref()), value);
-        }
-        fields.shrink_to_fit();
-        Self(Arc::new(fields))
+        Self::of(all.into_iter().map(|(name, value)| (Name::of(name.as_ref()), value)).collect())
     }
 }
 
@@ -85,10 +100,9 @@ impl<'de> de::Visitor<'de> for Reader {
     fn visit_map<A: de::MapAccess<'de>>(self, mut all: A) -> Result<Fields, A::Error> {
         let mut fields = Vec::with_capacity(USUAL);
         while let Some((name, value)) = all.next_entry()? {
-            put(&mut fields, name, value);
+            fields.push((name, value));
         }
-        fields.shrink_to_fit();
-        Ok(Fields(Arc::new(fields)))
+        Ok(Fields::of(fields))
     }
 }
 
@@ -116,22 +130,6 @@ impl<'de> Deserialize<'de> for Name {
             }
         }
         deserializer.deserialize_str(Text)
-    }
-}
-
-/// Sets a field in its place, which mostly is the end: whoever writes messages sorts them too.
-fn put(fields: &mut Vec<(Name, Value)>, name: Name, value: Value) {
-    if value.is_null() {
-        fields.retain(|(other, _)| *other != name);
-        return;
-    }
-    if fields.last().is_none_or(|(last, _)| *last < name) {
-        fields.push((name, value));
-        return;
-    }
-    match fields.binary_search_by(|(other, _)| other.cmp(&name)) {
-        Ok(at) => fields[at].1 = value,
-        Err(at) => fields.insert(at, (name, value)),
     }
 }
 

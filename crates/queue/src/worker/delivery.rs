@@ -59,7 +59,8 @@ impl Delivery {
         self.course.crashes
     }
 
-    /// Says how far the task is, for whoever looks: [`Queue::progress`], `task show`.
+    /// Says how far the task is, for whoever looks: [`Queue::progress`](crate::Queue::progress),
+    /// `task show`.
     ///
     /// # Errors
     /// [`Error::Arguments`] when it has no JSON form; [`Error::Unsupported`] where the task has no
