@@ -48,11 +48,12 @@ impl Config {
                 return wrong("policy.rules", &rule.pattern, reason);
             }
         }
-        let token = self.purge_token.as_ref().map(|token| token.reveal());
-        if token
-            .is_some_and(|token| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()))
-        {
-            let reason = "no purge can carry it; take letters, digits and signs without spaces";
+        let cannot_be_sent = |token: &str| {
+            let is_text = token.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            token.is_empty() || token.trim() != token || !is_text
+        };
+        if self.purge_token.as_ref().is_some_and(|token| cannot_be_sent(token.reveal())) {
+            let reason = "no purge can carry it; take letters, digits and signs";
             return wrong("purge_token", "(hidden)", reason);
         }
         Ok(())
@@ -69,14 +70,17 @@ const NEVER: &str = "it counts up to that, so it is 1 or more";
 
 #[cfg(test)]
 mod tests {
+    use throng_core::Secret;
+
     use super::*;
     use crate::cache::{Action, Rule};
 
     #[test]
     fn what_no_edge_can_run_with_is_named() {
-        Config::default().check().unwrap();
+        let token = Some(Secret::new("words of a token"));
+        Config { purge_token: token, ..Config::default() }.check().unwrap();
         type Change = fn(&mut Config);
-        let wrong: [(Change, &str); 8] = [
+        let wrong: [(Change, &str); 9] = [
             (|config| config.max_connections = 0, "max_connections = 0"),
             (|config| config.max_head_bytes = 100, "max_head_bytes = 100"),
             (|config| config.health.rise = 0, "health.rise = 0"),
@@ -90,7 +94,8 @@ mod tests {
                 },
                 "policy.rules = live/*",
             ),
-            (|config| config.purge_token = Some(throng_core::Secret::new("")), "purge_token = "),
+            (|config| config.purge_token = Some(Secret::new("")), "purge_token = "),
+            (|config| config.purge_token = Some(Secret::new("a\n")), "purge_token = "),
         ];
         for (change, wants) in wrong {
             let mut config = Config::default();
