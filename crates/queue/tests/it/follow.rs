@@ -43,7 +43,7 @@ fn worker(place: &Place, told: &Told, started: &Arc<Notify>) -> Worker {
 }
 
 async fn until_told(told: &Told, id: &TaskId, engine: &str) {
-    for _ in 0..1200 {
+    for _ in 0..PATIENCE {
         if told.lock().unwrap().iter().any(|told| told == id.as_str()) {
             return;
         }
@@ -58,7 +58,7 @@ impl Place {
     }
 
     async fn until_final(&self, id: &TaskId) -> Record {
-        for _ in 0..1200 {
+        for _ in 0..PATIENCE {
             if let Ok(record) = self.queue.find(id).await
                 && record.state.is_final()
             {
@@ -192,3 +192,6 @@ async fn the_errback_of_a_chord_runs_when_a_part_fails_or_the_results_are_too_la
         assert_eq!(told.lock().unwrap().len(), 3, "{engine}");
     }
 }
+
+/// Looks, 50 ms apart: a lock that was left in a database by who died is waited out there, 50 s.
+const PATIENCE: usize = 3600;
