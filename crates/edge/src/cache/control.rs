@@ -208,7 +208,9 @@ fn argument_of(text: &[u8]) -> (Vec<u8>, &[u8]) {
 /// What this cache calls itself in Surrogate-Capability and hears in Surrogate-Control.
 pub(crate) const SURROGATE: &str = "throng";
 pub(crate) const CAPABILITY: &str = "throng=\"Surrogate/1.0\"";
-pub(crate) const SURROGATE_CAPABILITY: HeaderValue = HeaderValue::from_static(CAPABILITY);
+pub(super) const SURROGATE_CAPABILITY_NAME: HeaderName =
+    HeaderName::from_static("surrogate-capability");
+pub(super) const SURROGATE_CAPABILITY: HeaderValue = HeaderValue::from_static(CAPABILITY);
 pub(crate) const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 const TIMED: [&str; 4] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];

@@ -2,20 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 use super::{
     Cache,
     ahead::Ahead,
     content::Content,
-    control::{Control, SURROGATE_CAPABILITY},
+    control::Control,
     entry::{Entry, Origin, State, take_surrogate},
     fill::Filling,
     flight::Flight,
     note::Note,
     parts::Holed,
     policy::Policy,
-    question::Question,
+    question::{CONDITIONS, Question},
     serve::{Outcome, Served, serve},
     terms::{Terms, Times},
 };
@@ -82,8 +82,7 @@ impl Fetch {
     /// what the visitor's own cache knows.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        let mut headers = self.question.headers.clone();
-        headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
+        let mut headers = self.question.onward_headers();
         // When nobody else gets the answer, the visitor's conditions are good enough; whoever waits for a
         // part has asked for the same.
         let is_shared = self.flight.as_ref().is_some_and(|flight| !flight.is_alone());
@@ -374,14 +373,3 @@ impl Cache {
 fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
-
-const CONDITIONS: [HeaderName; 6] = [
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-    header::IF_RANGE,
-    header::RANGE,
-];
-pub(super) const SURROGATE_CAPABILITY_NAME: HeaderName =
-    HeaderName::from_static("surrogate-capability");

@@ -7,9 +7,8 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use super::{
     Cache,
     content::Content,
-    control::{Control, SURROGATE_CAPABILITY},
+    control::Control,
     entry::take_surrogate,
-    fetch::SURROGATE_CAPABILITY_NAME,
     fill::Filling,
     flight::Flight,
     note::Note,
@@ -64,9 +63,7 @@ impl Pass {
     /// The fields to send to the origin.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        let mut headers = self.question.headers.clone();
-        headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
-        headers
+        self.question.onward_headers()
     }
 
     /// The origin has answered: what was stored for addresses that the request has changed goes

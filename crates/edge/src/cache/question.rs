@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use throng_core::stars;
 
 use super::{
-    control::Control,
+    control::{Control, SURROGATE_CAPABILITY, SURROGATE_CAPABILITY_NAME},
     key::Key,
     policy::{Action, Policy},
     vary,
@@ -92,7 +92,8 @@ impl Question {
             && action != Some(Action::Bypass)
             && !cookies.is_signed_in
             && !cookies.has_trackers
-            && !ASK_ORIGIN.iter().any(|name| headers.contains_key(name));
+            && !headers.contains_key(header::UPGRADE)
+            && !CONDITIONS.iter().any(|name| headers.contains_key(name));
         let language = match policy.selects_language {
             true => vary::liked_best(headers.get_all(header::ACCEPT_LANGUAGE).iter()),
             false => None,
@@ -138,6 +139,13 @@ impl Question {
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Its fields as they go to the origin, where nothing is known of the page.
+    pub(super) fn onward_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.insert(SURROGATE_CAPABILITY_NAME, SURROGATE_CAPABILITY);
+        headers
     }
 
     /// Whether it is for a part of the page (RFC 9110 14.2: Range means something in a GET alone).
@@ -245,15 +253,14 @@ fn without_trackers(policy: &Policy, uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// What only the origin decides about a POST.
-const ASK_ORIGIN: [HeaderName; 7] = [
+/// What the origin alone decides about.
+pub(super) const CONDITIONS: [HeaderName; 6] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
     header::IF_MODIFIED_SINCE,
     header::IF_UNMODIFIED_SINCE,
     header::IF_RANGE,
     header::RANGE,
-    header::UPGRADE,
 ];
 
 #[cfg(test)]

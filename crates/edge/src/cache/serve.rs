@@ -80,9 +80,7 @@ pub(super) fn serve(
     now: Duration,
     (outcome, note): (Outcome, Note),
 ) -> Served {
-    let mut headers = entry.headers.clone();
-    headers.insert(header::AGE, HeaderValue::from(entry.age_ms(now) / 1000));
-    note.append_to(&mut headers);
+    let mut headers = fields(entry, now, &note);
     let served = |status, headers, body| Served { status, headers, body, outcome };
     let nothing = Stored::Whole(Bytes::new());
 
@@ -127,6 +125,14 @@ pub(super) fn serve(
     served(entry.status, headers, body)
 }
 
+/// The fields of `entry` as it is served `now`.
+fn fields(entry: &Entry, now: Duration, note: &Note) -> HeaderMap {
+    let mut headers = entry.headers.clone();
+    headers.insert(header::AGE, HeaderValue::from(entry.age_ms(now) / 1000));
+    note.append_to(&mut headers);
+    headers
+}
+
 /// Serves a part of a page that is there in parts.
 pub(super) fn serve_part(
     entry: &Entry,
@@ -134,9 +140,7 @@ pub(super) fn serve_part(
     now: Duration,
     (outcome, note): (Outcome, Note),
 ) -> Served {
-    let mut headers = entry.headers.clone();
-    headers.insert(header::AGE, HeaderValue::from(entry.age_ms(now) / 1000));
-    note.append_to(&mut headers);
+    let mut headers = fields(entry, now, &note);
     let body = match cut {
         Cut::AsItCame => match entry.content.get() {
             Some(whole) => Stored::Whole(whole.clone()),
