@@ -94,6 +94,10 @@ pub(crate) async fn tidy(conn: &mut SqliteConnection, alarm: &Alarm) -> Result<(
     let idle = conn.ping().await;
     alarm.0.store(false, Ordering::Relaxed);
     idle?;
+    // The driver owes whoever did not wait for a COMMIT one rollback that does nothing, and would
+    // let a later transaction pay: take it here. Where nothing is owed, this one rolls back.
+    Manager::<sqlx::Sqlite>::start_rollback(conn);
+    conn.ping().await?;
     while Manager::<sqlx::Sqlite>::get_transaction_depth(conn) > 0 {
         Manager::<sqlx::Sqlite>::rollback(conn).await?;
     }

@@ -114,6 +114,25 @@ async fn a_dropped_future_leaves_no_transaction_and_no_statement_behind() {
 }
 
 #[tokio::test]
+async fn what_is_dropped_after_an_end_that_nobody_waited_for_is_rolled_back_too() {
+    let (_folder, db) = open().await;
+    for round in 1..=20 {
+        let tx = db.begin().await.unwrap();
+        insert(&tx, round).await.unwrap();
+        // The first poll sends the commit; it is done, and nobody hears of it.
+        let _ = tx.commit().now_or_never();
+        let tx = db.begin().await.unwrap();
+        let _ = tx.rollback().now_or_never();
+        let tx = db.begin().await.unwrap();
+        insert(&tx, 0).await.unwrap();
+        drop(tx);
+        assert_eq!(count(&db.primary()).await, round);
+    }
+    insert(&db, 21).await.unwrap();
+    assert_eq!(count(&db).await, 21);
+}
+
+#[tokio::test]
 async fn a_statement_that_runs_too_long_is_interrupted() {
     let (_folder, db) =
         open_with(Config { statement_timeout_ms: 50, readers: 1, ..Config::default() }).await;

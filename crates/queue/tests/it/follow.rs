@@ -193,5 +193,5 @@ async fn the_errback_of_a_chord_runs_when_a_part_fails_or_the_results_are_too_la
     }
 }
 
-/// Looks, 50 ms apart: a lock that was left in a database by who died is waited out there, 50 s.
-const PATIENCE: usize = 3600;
+/// Looks, 50 ms apart.
+const PATIENCE: usize = 1200;
