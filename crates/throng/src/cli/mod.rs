@@ -7,6 +7,7 @@ mod config;
 mod db;
 #[cfg(feature = "edge")]
 mod edge;
+mod flag;
 mod migrate;
 mod own;
 mod print;

@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, Command, value_parser};
 
-use super::{cache, db, task, worker};
+use super::{cache, db, flag::flag, task, worker};
 use crate::{App, start::ROLES};
 
 /// The command line of `app`.
@@ -75,9 +75,4 @@ pub(super) fn of(app: &App) -> Command {
         command = command.subcommand(own.spec.clone());
     }
     command
-}
-
-/// A `--name` that is there or not.
-pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }

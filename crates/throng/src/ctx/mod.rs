@@ -21,7 +21,7 @@ use throng_queue::Counters;
 
 use crate::{
     Config, Error, Result,
-    start::Handover,
+    start::handover::Handover,
     task::Queue,
     web::{assets::Assets, session::Accounts, session::Memory},
 };

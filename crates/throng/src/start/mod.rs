@@ -5,7 +5,7 @@
 //! Whatever fails before the roles ends the process with one line and exit code 2.
 
 mod front;
-mod handover;
+pub(crate) mod handover;
 pub(crate) mod log;
 mod problem;
 mod process;
@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(crate) use front::Front;
-pub(crate) use handover::Handover;
+use handover::Handover;
 pub use problem::StartError;
 pub(crate) use process::{Process, run};
 pub use role::{ROLES, Role};

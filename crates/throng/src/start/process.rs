@@ -11,8 +11,12 @@ use tokio::{
 };
 
 use super::{
-    Handover, Means, Migrate, Role, StartError, Works, check_data, claim_ids, handover::take_over,
-    log, report::Report, role::Duty, rooms::announce,
+    Means, Migrate, Role, StartError, Works, check_data, claim_ids,
+    handover::{Handover, take_over},
+    log,
+    report::Report,
+    role::Duty,
+    rooms::announce,
 };
 use crate::{App, Config, ctx::Started, web};
 

@@ -13,9 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, head
 use tower::{Service, util::MapRequestLayer};
 
 use super::{
-    assets, body, csrf,
-    explain::Asked,
-    headers, health,
+    asked::Asked,
+    assets, body, csrf, headers, health,
     log::{Line, RequestIds, Route},
     metrics,
     session::Memory,

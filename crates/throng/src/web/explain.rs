@@ -6,13 +6,13 @@ use axum::{
     body::Body,
     response::{IntoResponse, Redirect, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 
-use super::{assets, door::Door, log::Route};
+use super::{asked::Asked, door::Door, log::Route};
 use crate::{
     Error, ErrorKind,
-    error::{ErrorPage, prefers_json, render},
+    error::{ErrorPage, render},
 };
 
 impl Door {
@@ -65,25 +65,6 @@ impl Door {
             rendered.headers_mut().append(name, value.clone());
         }
         rendered
-    }
-}
-
-/// What is needed of a request after it was consumed.
-pub(super) struct Asked {
-    pub(super) path: String,
-    pub(super) is_json: bool,
-    /// A browser that asks for a page, rather than a script or a form.
-    pub(super) is_page: bool,
-    pub(super) accepts_gzip: bool,
-}
-
-impl Asked {
-    pub(super) fn of(request: &Request<Body>) -> Self {
-        let (uri, headers) = (request.uri(), request.headers());
-        let is_json = prefers_json(uri.path(), headers);
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let is_page = !is_json && *request.method() == Method::GET;
-        Self { path, is_json, is_page, accepts_gzip: assets::accepts_gzip(headers) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! the CSRF check, the visitor's session, error pages, security headers. They are one function,
 //! `Door::answer`, rather than a tower of layers: it is easier to read and costs less.
 
+mod asked;
 pub(crate) mod assets;
 mod body;
 pub(crate) mod cookies;

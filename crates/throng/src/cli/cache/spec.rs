@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::cli::spec::flag;
+use crate::cli::flag::flag;
 
 pub(crate) fn spec(name: &'static str) -> Command {
     let json = || flag("json", "Print one JSON object a line");

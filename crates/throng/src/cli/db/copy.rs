@@ -10,7 +10,7 @@ use throng_db::{Copied, Copy, Progress};
 use super::{Failure, of_db, parse, runtime};
 use crate::{
     App,
-    cli::{say, spec::flag},
+    cli::{flag::flag, say},
 };
 
 pub(super) fn spec(name: &str) -> Command {

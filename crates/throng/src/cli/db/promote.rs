@@ -8,7 +8,7 @@ use throng_core::EngineUrl;
 use throng_db::promote;
 
 use super::{Failure, of_db, runtime, url_argument};
-use crate::cli::{say, spec::flag};
+use crate::cli::{flag::flag, say};
 
 pub(super) fn spec(name: &str) -> Command {
     Command::new("promote")

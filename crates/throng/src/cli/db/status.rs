@@ -14,7 +14,7 @@ use throng_db::{Server, Status};
 
 use super::{Failure, open, processes, runtime, url_argument};
 use crate::{
-    cli::{print::table, say, spec::flag},
+    cli::{flag::flag, print::table, say},
     start::report,
 };
 

@@ -10,7 +10,6 @@ use std::{
 use listenfd::ListenFd;
 use throng_edge::{Certificates, Listener};
 
-use super::handover::Old;
 use crate::{start::StartError, web};
 
 /// The open doors of an edge, in the order in which they are handed over.
@@ -26,14 +25,13 @@ struct Door {
 }
 
 impl Doors {
-    /// Opens both. `tls` is where HTTPS is spoken.
+    /// Opens both. `tls` is where HTTPS is spoken; what is `handed` over is taken rather than bound.
     pub(super) fn open(
         listen: &str,
         tls: Option<&str>,
-        old: Option<&mut Old>,
+        mut handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let mut systemd = ListenFd::from_env();
-        let mut handed = old.map(Old::take_sockets).unwrap_or_default();
         let mut open = |place: usize, name: String, setting| -> Result<Door, StartError> {
             let found = handed.iter().position(|(held, _)| *held == name);
             let found = found.map(|at| TcpListener::from(handed.swap_remove(at).1));

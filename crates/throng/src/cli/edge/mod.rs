@@ -36,7 +36,7 @@ pub(super) fn spec(name: &str) -> Command {
     let check = Command::new("check")
         .about("Check the file of an edge, start nothing")
         .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)))
-        .arg(super::spec::flag("json", "Print JSON"))
+        .arg(super::flag::flag("json", "Print JSON"))
         .after_help(format!(
             "Examples:\n  \
              {name} edge check edge.toml          say what is wrong and where, with exit code 2\n  \
@@ -78,7 +78,7 @@ pub(super) fn spec(name: &str) -> Command {
                 .help("The name in the back ends' certificates [default: the host of each URL]"),
         )
         .arg(
-            super::spec::flag("upstream-unverified", "Take any certificate from back ends")
+            super::flag::flag("upstream-unverified", "Take any certificate from back ends")
                 .conflicts_with("file"),
         )
         .arg(
@@ -119,7 +119,7 @@ pub(super) fn spec(name: &str) -> Command {
                 .help("The key of each certificate, in their order"),
         )
         .arg(
-            super::spec::flag("redirect-https", "Send visitors who come in the clear to HTTPS")
+            super::flag::flag("redirect-https", "Send visitors who come in the clear to HTTPS")
                 .requires("certificate"),
         )
         .arg(
@@ -137,7 +137,7 @@ pub(super) fn spec(name: &str) -> Command {
                 "Tell figures here: for Prometheus, as HAProxy's CSV, the pages asked for most",
             ),
         )
-        .arg(super::spec::flag(
+        .arg(super::flag::flag(
             "access-log",
             "Write a line of JSON for each request to standard output",
         ))
@@ -208,7 +208,8 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> Result<ExitCode, Fai
     let tls = page.tls.as_ref().and_then(|tls| tls.listen.clone()).map(Spanned::into_inner);
     let tls = text_of("tls-listen").or(tls).unwrap_or_else(|| LISTEN_TLS.into());
     let tls = certificates.is_some().then_some(tls);
-    let doors = Doors::open(&listen, tls.as_deref(), old.as_mut())?;
+    let handed = old.as_mut().map(Old::take_sockets).unwrap_or_default();
+    let doors = Doors::open(&listen, tls.as_deref(), handed)?;
     let figures = page.figures;
     let redirects = page.tls.as_ref().is_some_and(|tls| tls.redirect);
     let run = Run {

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command, value_parser};
 use throng_queue::State;
 
-use crate::cli::spec::flag;
+use crate::cli::flag::flag;
 
 pub(crate) fn spec(name: &'static str) -> Command {
     let id = || Arg::new("id").value_name("ID").required(true).help("The task's id");

@@ -10,7 +10,7 @@ use throng_queue::{Moved, Queue, State};
 use super::{open, word};
 use crate::{
     Config, Error,
-    cli::{Failure, say, spec::flag},
+    cli::{Failure, flag::flag, say},
 };
 
 pub(super) fn spec(name: &str) -> Command {
