@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Request, Teller, Wire, info};
 use crate::{
     Filter, Queue, Rate, State, TaskId, WorkerConfig,
-    worker::desk::{Ask, Held, Seen},
+    worker::ask::{Ask, Held, Seen},
 };
 
 /// Answers for one worker.

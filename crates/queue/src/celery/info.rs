@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{Message, Policy, time, worker::desk::Seen};
+use crate::{Message, Policy, time, worker::ask::Seen};
 
 /// Arguments and keyword arguments as text, as their producer wrote them if he did.
 pub(super) fn shown(message: &Message) -> (String, String) {

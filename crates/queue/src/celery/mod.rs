@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::{Queue, Result, TaskId, WorkerConfig, worker::desk::Desk};
 
 mod control;
-mod event;
+pub(crate) mod event;
 mod info;
 #[cfg(feature = "rabbitmq")]
 pub(crate) mod rabbitmq;
@@ -24,7 +24,7 @@ pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 
 use control::Control;
-pub(crate) use event::Teller;
+use event::Teller;
 
 /// An engine's way to Celery's broadcasts.
 #[async_trait]

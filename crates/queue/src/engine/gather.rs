@@ -44,7 +44,14 @@ struct Waiting<T, A> {
 enum Word<T, A> {
     Pushed(Vec<A>),
     /// With the items that waited.
-    Lead(Baton<T, A>, Vec<T>),
+    Lead(
+        Baton<T, A>,
+        #[cfg_attr(
+            not(feature = "rabbitmq"),
+            expect(dead_code, reason = "only `push_once` takes them")
+        )]
+        Vec<T>,
+    ),
 }
 
 /// The right to commit.

@@ -10,6 +10,7 @@ use throng_core::Shutdown;
 
 use crate::{DjangoBeat, Error, Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
+pub(crate) mod ask;
 mod batch;
 mod course;
 mod delivery;

@@ -17,7 +17,6 @@ use super::{
     claim::{CLAIMED, claim_values, promote, ready_of_queue},
     failed, lock, millis,
     push::rank,
-    ran::doubtful,
     schema as s, steady,
 };
 use crate::{
@@ -165,7 +164,7 @@ impl Database {
         let tx = self.begin().await?;
         let mut update = claim_values(claim, token, now_ms);
         let ready = [s::code(State::Queued), s::AFLOAT];
-        let is_ready = Expr::col(s::STATE).is_in(ready).or(doubtful());
+        let is_ready = Expr::col(s::STATE).is_in(ready).or(s::doubtful());
         update.and_where(has_id()).and_where(is_ready);
         let taken = tx.execute(&update).await?.rows_affected();
         if taken < arrived.len() as u64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sea_orm::{
     ConnectionTrait, DbErr,
-    sea_query::{Expr, ExprTrait, OnConflict, Query, SimpleExpr},
+    sea_query::{Expr, ExprTrait, OnConflict, Query},
 };
 
 use super::{Database, afloat::Arrived, failed, millis, schema as s, steady};
@@ -128,13 +128,13 @@ impl Database {
             let noted = match is_kept {
                 true => {
                     let mut delete = Query::delete();
-                    delete.from_table(s::TASK).and_where(has_id()).and_where(doubtful());
+                    delete.from_table(s::TASK).and_where(has_id()).and_where(s::doubtful());
                     steady(|| self.db.execute(&delete)).await
                 }
                 false => {
                     let mut update = Query::update();
                     update.table(s::TASK).value(s::TURN_MS, self.now_ms());
-                    update.and_where(has_id()).and_where(doubtful());
+                    update.and_where(has_id()).and_where(s::doubtful());
                     steady(|| self.db.execute(&update)).await
                 }
             };
@@ -170,12 +170,6 @@ impl Database {
         }
         connection.execute(&update).await.map(drop)
     }
-}
-
-/// Rows that wait to hear whether their node has them: on their way once, and with no worker yet.
-pub(super) fn doubtful() -> SimpleExpr {
-    let waits = Expr::col(s::STATE).eq(s::code(State::Waiting));
-    waits.and(Expr::col(s::STARTED_MS).is_not_null()).and(Expr::col(s::WORKER).is_null())
 }
 
 /// For how long a broker that returns finds out that its tasks have run.

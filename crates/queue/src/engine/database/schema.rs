@@ -1,6 +1,8 @@
 //! The tables: tasks, paused queues, schedules, the lease of the scheduler, limits of rates, and
 //! chords with those of their parts that have ended.
 
+#[cfg(feature = "rabbitmq")]
+use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
     DbBackend,
     sea_query::{ColumnDef, Index, Table},
@@ -96,6 +98,13 @@ pub(super) fn state(code: i32) -> State {
         return State::Queued;
     }
     State::ALL.into_iter().find(|state| self::code(*state) == code).unwrap_or(State::Parked)
+}
+
+/// Rows that wait to hear whether their node has them: on their way once, and with no worker yet.
+#[cfg(feature = "rabbitmq")]
+pub(super) fn doubtful() -> SimpleExpr {
+    let waits = Expr::col(STATE).eq(code(State::Waiting));
+    waits.and(Expr::col(STARTED_MS).is_not_null()).and(Expr::col(WORKER).is_null())
 }
 
 fn ran(schema: &mut Schema) {

@@ -12,7 +12,8 @@ use super::{
     is_light,
     node::Link,
     receipt::{Receipt, acknowledge},
-    taps::{Taken, give_back_all, left},
+    store::Taken,
+    taps::{give_back_all, left},
 };
 use crate::{
     Error, Message, Result, TaskId,

@@ -39,7 +39,7 @@ use self::{
     orphans::Recent,
     receipt::Receipt,
     router::Router,
-    taps::Store,
+    store::Store,
 };
 use super::{
     Batch, Claim, Ended, Engine, Fire, Lease, Limit, Part, Tended, Turn, database::Database,
@@ -52,6 +52,7 @@ mod claim;
 mod doubt;
 mod envelope;
 mod glance;
+mod intake;
 mod light;
 mod node;
 mod orphans;
@@ -59,6 +60,7 @@ mod receipt;
 mod results;
 mod router;
 mod settle;
+mod store;
 mod taps;
 
 /// Tasks that RabbitMQ hands out, with the site's database as the ledger.

@@ -24,7 +24,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     doubt::Doubt,
     envelope::{Outgoing, Told},
-    taps::Intake,
+    intake::Intake,
 };
 
 /// A node of RabbitMQ.

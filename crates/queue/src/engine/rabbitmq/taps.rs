@@ -1,4 +1,4 @@
-//! What the nodes give out: a tap on each queue, and a bounded store of what came from it.
+//! What the nodes give out: a tap on each queue, which pours into a bounded store.
 //!
 //! A tap is a consumer. All taps of a connection share one bound on what they may bring that is
 //! not yet acknowledged, and it is as large as what the worker has room for. So a worker that is
@@ -6,70 +6,28 @@
 //! back.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use lapin::{
-    Channel, Consumer, ConsumerDelegate, Error,
-    message::{Delivery, DeliveryResult},
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    Channel, ConsumerDelegate, Error,
+    message::DeliveryResult,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions},
     types::FieldTable,
 };
 
 use super::{
+    intake::{Intake, Tap},
     node::{Link, ready},
     receipt::{Open, Receipt},
+    store::{Store, Taken},
 };
 use crate::engine::Signals;
-
-/// What has come and nobody has claimed.
-#[derive(Debug, Default)]
-pub(super) struct Store {
-    queues: Mutex<HashMap<String, VecDeque<Stored>>>,
-}
-
-#[derive(Debug)]
-struct Stored {
-    since: Instant,
-    /// The place of its connection among those that were tapped.
-    link: usize,
-    delivery: Delivery,
-    receipt: Receipt,
-}
-
-/// A message that was given to us, with the channel that must stay open until it is acknowledged.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) queue: String,
-    /// The place of its connection among those that were asked.
-    pub(super) link: usize,
-    pub(super) delivery: Delivery,
-    pub(super) receipt: Receipt,
-    pub(super) channel: Channel,
-}
-
-/// The taps of one connection, on a channel of their own.
-#[derive(Debug)]
-pub(super) struct Intake {
-    channel: Channel,
-    open: Arc<Open>,
-    taps: HashMap<String, Tap>,
-    /// What the taps may bring at most.
-    prefetch: u16,
-}
-
-#[derive(Debug)]
-struct Tap {
-    /// It is cancelled when this goes.
-    consumer: Consumer,
-    is_open: Arc<AtomicBool>,
-}
 
 /// Where a tap pours to.
 struct Spout {
@@ -97,62 +55,6 @@ impl ConsumerDelegate for Spout {
             Ok(None) | Err(_) => self.is_open.store(false, Ordering::SeqCst),
         }
         Box::pin(std::future::ready(()))
-    }
-}
-
-impl Store {
-    /// Takes at most `limit` of what came from these queues, `channels` being those of the links.
-    pub(super) fn take(
-        &self,
-        queues: &[String],
-        limit: usize,
-        channels: &[Option<Channel>],
-    ) -> Vec<Taken> {
-        let mut all = self.lock();
-        let mut taken = Vec::new();
-        for queue in queues {
-            let Some(waiting) = all.get_mut(queue) else { continue };
-            while taken.len() < limit {
-                let Some(stored) = waiting.pop_front() else { break };
-                let Stored { link, delivery, receipt, .. } = stored;
-                // Where the connection is gone, the broker gives it out again.
-                if let Some(Some(channel)) = channels.get(link)
-                    && !receipt.is_void()
-                {
-                    let (queue, channel) = (queue.clone(), channel.clone());
-                    taken.push(Taken { queue, link, delivery, receipt, channel });
-                }
-            }
-        }
-        taken
-    }
-
-    pub(super) fn count(&self, queue: &str) -> u64 {
-        self.lock().get(queue).map_or(0, |waiting| waiting.len() as u64)
-    }
-
-    /// Whether something has waited longer than anybody who wants it would let it.
-    pub(super) fn is_stale(&self) -> bool {
-        let all = self.lock();
-        let mut firsts = all.values().filter_map(VecDeque::front);
-        firsts.any(|first| first.since.elapsed() > STALE)
-    }
-
-    fn put(&self, queue: &str, link: usize, delivery: Delivery, receipt: Receipt) {
-        let stored = Stored { since: Instant::now(), link, delivery, receipt };
-        let mut all = self.lock();
-        match all.get_mut(queue) {
-            Some(waiting) => waiting.push_back(stored),
-            None => drop(all.insert(queue.to_owned(), VecDeque::from([stored]))),
-        }
-    }
-
-    fn drain(&self) -> Vec<Receipt> {
-        self.lock().drain().flat_map(|(_, waiting)| waiting).map(|stored| stored.receipt).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Stored>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -257,20 +159,6 @@ impl Link {
     }
 }
 
-impl Intake {
-    /// Bounds what all taps together may bring; true when it is more than before.
-    async fn bound(&mut self, wanted: usize) -> Result<bool, Error> {
-        let wanted = u16::try_from(wanted.max(1)).unwrap_or(u16::MAX);
-        let was = self.prefetch;
-        if was >= wanted && was / 2 <= wanted {
-            return Ok(false);
-        }
-        self.channel.basic_qos(wanted, BasicQosOptions { global: true }).await?;
-        self.prefetch = wanted;
-        Ok(wanted > was)
-    }
-}
-
 /// How many messages the queues still have for whoever taps them.
 pub(super) async fn left(channels: &[Option<Channel>], queues: &[String]) -> u64 {
     let mut left = 0;
@@ -297,5 +185,3 @@ pub(super) async fn give_back_all(receipts: Vec<Receipt>) {
         receipt.give_back().await;
     }
 }
-
-const STALE: Duration = Duration::from_secs(2);

@@ -19,8 +19,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Handler, Report, WorkerConfig,
+    ask::{Ask, Seen},
     course::Course,
-    desk::{self, Ask, Desk, Seen},
+    desk::Desk,
     one::Finished,
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     engine::{Batch, Claimed, Ended, Lease, Tended, Turn, Verdict},
 };
 
+mod answer;
 mod claim;
 mod drain;
 mod lease;
@@ -164,7 +166,7 @@ impl Rounds {
         self.start_tending();
         if let Some(desk) = &mut self.desk {
             let asks = std::mem::replace(&mut desk.asks, mpsc::channel(1).1);
-            self.requests.push(desk::next(asks).boxed());
+            self.requests.push(answer::next(asks).boxed());
         }
         self.after(self.config.lease / 3, Event::Beat);
         while !(self.is_draining && self.is_idle()) {
@@ -211,7 +213,7 @@ impl Rounds {
             Event::Look(_) => {}
             Event::Asked(ask, asks) => {
                 self.answer(ask);
-                self.requests.push(desk::next(asks).boxed());
+                self.requests.push(answer::next(asks).boxed());
             }
             Event::Turns(turns) => self.told_turns(turns),
             Event::Turn(number) if self.is_time(number) => self.start_due(),

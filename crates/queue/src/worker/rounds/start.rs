@@ -36,7 +36,7 @@ impl Rounds {
                 continue;
             }
             if let Some(desk) = &self.desk
-                && desk.revoked.contains(&claimed.lease.id)
+                && desk.is_revoked(&claimed.lease.id)
             {
                 desk.teller.revoked(&claimed.lease.id, false);
                 self.end(claimed.lease, Verdict::Cancel);
