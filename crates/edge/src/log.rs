@@ -19,9 +19,12 @@ use crate::{
     Body, Edge,
     body::Ending,
     cache::{Group, Outcome},
-    proxy::ServedBy,
     upstream::Server,
 };
+
+/// Which server answered; an extension of the response.
+#[derive(Clone, Debug)]
+pub(crate) struct ServedBy(pub(crate) Arc<Server>);
 
 /// Takes lines for a [`LogWriter`]. When that falls behind by 4 MiB, further ones are dropped and
 /// counted rather than that a visitor waits.

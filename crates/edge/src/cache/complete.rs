@@ -1,28 +1,17 @@
 //! Fetches that have to do with parts: those of a part, and those of what is missing of a page
 //! (RFC 9111 3.3).
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
+    claim::Span,
     control::Control,
     fetch::{Answered, Fetch},
-    fill::Filling,
-    parts::{self, Holed, Span},
+    fill::{Filling, Hole},
+    parts::{self, Holed},
     serve::{Outcome, serve},
     terms::{Terms, Times},
 };
-
-/// What a body that fills a hole has to be.
-#[derive(Debug)]
-pub(super) struct Hole {
-    /// How many bytes are still missing.
-    pub(super) left: u64,
-    /// Whether more came than was missing: it is not of this page.
-    pub(super) is_overrun: bool,
-    /// What follows them.
-    pub(super) after: Vec<Bytes>,
-}
 
 impl Holed {
     /// The fields that ask for what is missing, and for all if the page is another by now.

@@ -1,6 +1,13 @@
 //! HTTP dates as they come: in any of the three forms of RFC 9110, whatever the case of their names
 //! and whatever weekday they claim.
 
+use http::{HeaderMap, HeaderName};
+
+/// A date field in milliseconds since 1970; `None` when it is missing or no date.
+pub(super) fn date_ms(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
+    unix_ms(headers.get(name)?.to_str().ok()?)
+}
+
 /// Milliseconds since 1970, or `None` for what has none of the three forms.
 pub(super) fn unix_ms(text: &str) -> Option<i64> {
     // `Sun Nov  6 08:49:37 1994`

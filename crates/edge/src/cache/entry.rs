@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     ahead::Ahead,
+    claim::Claim,
     content::Content,
     control::{Control, SURROGATE_CONTROL},
     date,
     fare::Group,
     key::Key,
-    parts::Claim,
     question::Question,
     tags::{Standing, Tag, Tags},
     terms::Terms,

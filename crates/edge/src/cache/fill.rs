@@ -4,7 +4,7 @@ use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Cache, complete::Hole, content::Broken, entry::Entry};
+use super::{Cache, content::Broken, entry::Entry};
 
 /// Takes the body of one answer. Dropping it before [`finish`](Filling::finish) says that the body
 /// broke off: its readers get an error and nothing stays stored.
@@ -18,6 +18,17 @@ pub struct Filling {
     hole: Option<Hole>,
     is_kept: bool,
     is_done: bool,
+}
+
+/// What a body that fills a hole has to be.
+#[derive(Debug)]
+pub(super) struct Hole {
+    /// How many bytes are still missing.
+    pub(super) left: u64,
+    /// Whether more came than was missing: it is not of this page.
+    pub(super) is_overrun: bool,
+    /// What follows them.
+    pub(super) after: Vec<Bytes>,
 }
 
 impl Filling {

@@ -6,6 +6,7 @@
 //! the [`Clock`] alone.
 
 mod ahead;
+mod claim;
 mod complete;
 mod content;
 mod control;
@@ -17,6 +18,7 @@ mod fill;
 mod flight;
 mod glance;
 mod key;
+mod language;
 mod look;
 mod note;
 mod parts;

@@ -7,8 +7,8 @@ use throng_core::stars;
 use super::{
     control::{Control, SURROGATE_CAPABILITY, SURROGATE_CAPABILITY_NAME},
     key::Key,
+    language,
     policy::{Action, Policy},
-    vary,
 };
 
 /// What the cache needs of a request. The body stays with whoever asks.
@@ -95,7 +95,7 @@ impl Question {
             && !headers.contains_key(header::UPGRADE)
             && !CONDITIONS.iter().any(|name| headers.contains_key(name));
         let language = match policy.selects_language {
-            true => vary::liked_best(headers.get_all(header::ACCEPT_LANGUAGE).iter()),
+            true => language::liked_best(headers.get_all(header::ACCEPT_LANGUAGE).iter()),
             false => None,
         };
         let key = Key::new(host, &uri);

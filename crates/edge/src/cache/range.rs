@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use super::{question::Question, terms::date_ms};
+use super::{date::date_ms, question::Question};
 
 /// What a Range asks for, of a body of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
+    claim::Span,
     content::Reader,
+    date::date_ms,
     entry::Entry,
     note::Note,
-    parts::{Cut, Span},
+    parts::Cut,
     question::Question,
     range::{self, Part},
-    terms::date_ms,
 };
 
 /// An answer of the cache, ready to send.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{entry::Entry, flight::Flight, key::Key, parts::MAX_PARTS};
+use super::{entry::Entry, flight::Flight, key::Key};
 
 /// What is known about one address.
 #[derive(Debug, Default)]
@@ -282,3 +282,6 @@ fn slot_bytes(key: &Key) -> u64 {
 
 const SHARDS: usize = 64;
 const SLOT_BYTES: usize = 256;
+
+/// When an address has more parts than this, the oldest leaves.
+const MAX_PARTS: usize = 32;

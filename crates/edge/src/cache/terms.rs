@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 use super::{
+    claim::Claim,
     control::Control,
-    date,
-    parts::Claim,
+    date::date_ms,
     policy::{Action, Policy},
     question::Question,
 };
@@ -206,11 +206,6 @@ fn age_s(headers: &HeaderMap) -> u64 {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(u64::MAX / 2000)
-}
-
-/// A date field in milliseconds since 1970; `None` when it is missing or no date.
-pub(super) fn date_ms(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
-    date::unix_ms(headers.get(name)?.to_str().ok()?)
 }
 
 /// Statuses whose rules about storing this cache knows: all those in the registry but 304.

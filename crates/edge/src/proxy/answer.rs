@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
-use super::{Edge, head, pages, send::Refusal, talk::AskOverHttps, tunnel};
+use super::{Edge, head, pages, send::Refusal, tunnel};
 use crate::{
     Body,
     cache::{self, Outcome, Question, Served, Step, Woken},
@@ -26,6 +26,10 @@ pub(super) struct Came<'a> {
     pub(super) scheme: &'static str,
     pub(super) id: &'a str,
 }
+
+/// An extension of a request that has to be asked again over HTTPS, at this port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskOverHttps(pub(super) u16);
 
 impl Edge {
     pub(super) async fn answer(&self, request: Request<Body>, came: Came<'_>) -> Response<Body> {

@@ -34,7 +34,6 @@ use tokio::sync::Semaphore;
 
 use fleet::Fleet;
 pub use listen::Listener;
-pub(crate) use send::ServedBy;
 
 use crate::{
     AccessLog, Body, Cache, Client, Config, Error, Result, Upstream,

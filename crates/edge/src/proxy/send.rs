@@ -12,6 +12,7 @@ use crate::{
     Body,
     balance::{Balance, Choice, Picked, Standing, consistent, pick, pick_only},
     cache::Key,
+    log::ServedBy,
     upstream::{Answer, Cause, Failure, Lease, Limit, Message, Server},
 };
 
@@ -31,10 +32,6 @@ pub(super) enum Refusal {
     /// The edge is being stopped.
     Stopping,
 }
-
-/// Which server answered; an extension of the response, for the log.
-#[derive(Clone, Debug)]
-pub(crate) struct ServedBy(pub(crate) Arc<Server>);
 
 /// What the servers have said, or why none is asked any more.
 pub(super) type Forwarded = Result<(Arc<Server>, Answer), Refusal>;

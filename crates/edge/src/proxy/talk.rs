@@ -24,7 +24,9 @@ use throng_core::{Clock, Shutdown};
 use tokio::net::TcpStream;
 
 use super::{
-    Edge, head,
+    Edge,
+    answer::AskOverHttps,
+    head,
     heard::Heard,
     pages,
     quick::{Quick, Shared, Turn},
@@ -53,10 +55,6 @@ pub(super) enum Protocol {
     Http1,
     Http2,
 }
-
-/// An extension of a request that has to be asked again over HTTPS, at this port.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AskOverHttps(pub(super) u16);
 
 impl Protocol {
     /// What the other side of a connection without TLS begins to speak.

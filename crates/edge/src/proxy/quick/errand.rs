@@ -3,18 +3,16 @@
 
 use std::{
     io::Write,
-    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as HttpBody;
 
-use super::{Output, SMALL, onward, turn::UnderWay};
+use super::{Output, SMALL, asked::Asked, onward, turn::UnderWay};
 use crate::{
     Balance, Body, Edge,
     body::BoxError,
@@ -49,18 +47,6 @@ pub(super) struct Errand {
     held: Option<(client::Pass, UnderWay)>,
     interims: Interims,
     teller: Teller,
-}
-
-/// What was asked, for the log and for the answer.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// As it goes to the back end, and where the target and the host are in it.
-    pub(super) head: Bytes,
-    pub(super) target: Range<usize>,
-    pub(super) host: Range<usize>,
-    pub(super) id: [u8; 16],
-    pub(super) time_ms: i64,
-    pub(super) detail: &'static str,
 }
 
 #[expect(clippy::large_enum_variant, reason = "the largest is the usual one")]
@@ -390,16 +376,6 @@ impl Drop for Errand {
         if self.held.is_some() {
             self.end(false, self.edge.clock().elapsed());
         }
-    }
-}
-
-impl Asked {
-    fn text(&self, part: &Range<usize>) -> &str {
-        std::str::from_utf8(&self.head[part.clone()]).unwrap_or_default()
-    }
-
-    fn id(&self) -> &str {
-        std::str::from_utf8(&self.id).unwrap_or_default()
     }
 }
 

@@ -8,6 +8,7 @@
 //! that hyper uses, so that both agree on where one ends.
 
 mod answer;
+mod asked;
 mod errand;
 mod onward;
 mod shared;

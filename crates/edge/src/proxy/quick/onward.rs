@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use httparse::Header;
 
-use super::errand::Asked;
+use super::asked::Asked;
 use crate::{
     cache::{self, Passed, date},
     peer,
