@@ -247,7 +247,7 @@ impl Core {
         self.check_life(key, life)?;
         let json = value::encode(key, value)?;
         let tags = self.tags(life.tags()?).await?;
-        let times = life.times(&self.config, is_empty(&json));
+        let times = life.times(&self.config, value::is_empty(&json));
         let mut entry = self.entry(value::hold(value.clone()), times, json.len());
         entry.version = life.version;
         if let Some(far) = &self.far {
@@ -326,8 +326,4 @@ impl Core {
         let count = std::str::from_utf8(&item.bytes).ok().and_then(|text| text.trim().parse().ok());
         count.map(Some).ok_or_else(|| Error::value("count", key, "it is not a counter"))
     }
-}
-
-pub(crate) fn is_empty(json: &[u8]) -> bool {
-    json == b"null"
 }

@@ -1,30 +1,14 @@
-//! What a process tells the others when it writes, so that their copies do not have to run out.
+//! Telling the other processes what this one writes, and hearing what they do.
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::{
     Cache,
+    change::{Change, What},
     core::{Core, TAG},
     engine::Heard,
     namespace::NAMESPACE,
 };
-
-/// Something was written or expired. Hand it to the other processes, by any way that reaches them
-/// soon; a change that is lost costs them at most the time for which they keep copies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// Which cache wrote; it ignores its own changes.
-    from: u64,
-    what: What,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum What {
-    Key(String),
-    Tag { name: String, generation: u64 },
-    Namespace { path: String, generation: u64 },
-}
 
 /// Hears the changes that this process makes. One that falls over 1,024 changes behind loses the
 /// oldest.
@@ -107,6 +91,3 @@ impl Core {
         }
     }
 }
-
-/// How many changes wait for whoever hears them.
-pub(crate) const MAX_WAITING: usize = 1_024;

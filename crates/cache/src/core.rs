@@ -8,18 +8,18 @@ use serde_json::Value as Json;
 use tokio::sync::broadcast;
 
 use crate::{
-    Cacheable, Change, Config, Engine, Error, Life, Result, Stats,
-    cache::is_empty,
-    changes,
+    Cacheable, Config, Engine, Error, Life, Result, Stats,
+    change::{Change, MAX_WAITING},
     engine::{Item, Span, Values},
+    entry::{Entry, Tag, millis},
     life::Times,
     metrics::Meters,
-    namespace::Namespaces,
+    namespaces::Namespaces,
     python::{self, Decoded},
     random,
     reads::{Found, Reads},
     sealed::Sealed,
-    store::{Entry, Store, Tag, millis},
+    store::Store,
     tags::Tags,
     value::{self, Value},
 };
@@ -48,7 +48,7 @@ impl Core {
     pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Self {
         let near = Store::new(config.max_bytes, config.clock.clone());
         let id = random::number();
-        let (tell, _) = broadcast::channel(changes::MAX_WAITING);
+        let (tell, _) = broadcast::channel(MAX_WAITING);
         Self {
             near,
             far,
@@ -141,7 +141,7 @@ impl Core {
         let sealed = Sealed::open(item.bytes)?;
         let value = match value::decode::<T>(key, &sealed.json) {
             Ok(value) => value::hold(value),
-            Err(_) if is_empty(&sealed.json) => value::absent(),
+            Err(_) if value::is_empty(&sealed.json) => value::absent(),
             Err(error) => {
                 tracing::warn!(key, %error, "the shared value of `{key}` is of another shape");
                 return None;

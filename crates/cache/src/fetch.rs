@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use crate::{
     Cache, Cacheable, Error, Life, Result,
     core::Core,
+    entry::Entry,
     flight::Flight,
     random,
-    store::{Boarding, Entry, Outcome},
+    store::{Boarding, Outcome},
     value::{self, Value},
 };
 

@@ -6,11 +6,10 @@ use tokio::sync::watch;
 
 use crate::{
     Cacheable, Error, Life, Result,
-    cache::is_empty,
     core::{Core, FarCopy},
     engine::{Claim, Engine, Item, Lease, Span},
+    entry::{Entry, Tag, millis},
     error::Failure,
-    store::{Entry, Tag, millis},
     value::{self, Value},
 };
 
@@ -214,7 +213,7 @@ impl Flight {
         took: Duration,
     ) -> Loaded {
         let core = &self.core;
-        let times = self.life.times(&core.config, is_empty(&json));
+        let times = self.life.times(&core.config, value::is_empty(&json));
         let mut entry = core.entry(value, times, json.len());
         entry.version = self.life.version;
         entry.load_ms = millis(took);

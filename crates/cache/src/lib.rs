@@ -47,11 +47,13 @@
 //! anything stays. A cache may forget everything at any time, and a page must do without.
 
 mod cache;
+mod change;
 mod changes;
 mod config;
 pub mod conformance;
 mod core;
 pub mod engine;
+mod entry;
 mod error;
 mod fetch;
 mod flight;
@@ -64,6 +66,7 @@ mod metrics;
 #[cfg(test)]
 mod model;
 mod namespace;
+mod namespaces;
 mod pickle;
 mod python;
 mod random;
@@ -76,7 +79,8 @@ mod value;
 mod warm;
 
 pub use cache::Cache;
-pub use changes::{Change, Changes};
+pub use change::Change;
+pub use changes::Changes;
 pub use config::Config;
 pub use engine::{Engine, Memory};
 pub use error::{Error, Failure, Result};

@@ -8,9 +8,10 @@ use crate::{
     Cache, Cacheable, Error, Life, Result,
     core::Core,
     engine::Engine,
+    entry::{Entry, Tag},
     fetch::{Look, arrival},
     flight::{Flight, Loaded, POLL, Right, Turn},
-    store::{Boarding, Entry, Outcome, Tag},
+    store::{Boarding, Outcome},
     value::{self, Value},
 };
 

@@ -2,34 +2,11 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     fmt::Write,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
-use quick_cache::DefaultHashBuilder;
-
 use crate::{Cache, Result, core::Core};
-
-/// The namespaces that this process knows.
-#[derive(Debug, Default)]
-pub(crate) struct Namespaces {
-    by_path: Mutex<ByPath>,
-    /// Without a shared engine: no two generations are alike, of whatever namespace.
-    next: AtomicU64,
-}
-
-type ByPath = HashMap<Box<str>, Arc<Namespace>, DefaultHashBuilder>;
-
-#[derive(Debug)]
-struct Namespace {
-    generation: AtomicU64,
-    /// When the shared engine is asked again.
-    known_until_ms: AtomicI64,
-}
 
 impl Cache {
     /// A handle whose keys are in the namespace `name`: other handles do not meet them, and
@@ -125,51 +102,6 @@ impl Core {
     }
 }
 
-impl Namespaces {
-    /// Takes over a generation that another process told.
-    pub(crate) fn hear(&self, path: &str, generation: u64) {
-        self.of(path).generation.store(generation, Ordering::Release);
-    }
-
-    /// Asks the engine for the generation again before it is used.
-    pub(crate) fn doubt(&self, path: &str) {
-        if let Some(namespace) = self.by_path().get(path) {
-            namespace.known_until_ms.store(i64::MIN, Ordering::Release);
-        }
-    }
-
-    pub(crate) fn doubt_all(&self) {
-        for namespace in self.by_path().values() {
-            namespace.known_until_ms.store(i64::MIN, Ordering::Release);
-        }
-    }
-
-    fn by_path(&self) -> MutexGuard<'_, ByPath> {
-        self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, path: &str) -> Arc<Namespace> {
-        let mut by_path = self.by_path();
-        if let Some(namespace) = by_path.get(path) {
-            return Arc::clone(namespace);
-        }
-        if by_path.len() >= MAX_KNOWN {
-            // They are asked for again, or begin anew under a number that none has had.
-            by_path.clear();
-        }
-        let namespace = Arc::new(Namespace {
-            generation: AtomicU64::new(self.fresh()),
-            known_until_ms: AtomicI64::new(i64::MIN),
-        });
-        by_path.insert(path.into(), Arc::clone(&namespace));
-        namespace
-    }
-
-    fn fresh(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
 fn namespace_key(path: &str) -> String {
     format!("{NAMESPACE}{path}")
 }
@@ -178,5 +110,3 @@ fn namespace_key(path: &str) -> String {
 pub(crate) const NAMESPACE: &str = "throng.namespace.";
 /// Between the names of a namespace within a namespace.
 const SEPARATOR: &str = "/";
-/// How many namespaces a process remembers the generation of.
-const MAX_KNOWN: usize = 10_000;

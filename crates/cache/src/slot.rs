@@ -10,7 +10,7 @@ use std::{
 
 use quick_cache::Equivalent;
 
-use crate::store::Entry;
+use crate::entry::Entry;
 
 /// A key and what is under it. It is found, and told from others, by the key alone.
 pub(crate) struct Slot<V> {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::store::Tag;
+use crate::entry::Tag;
 
 /// The tags that values in this process have.
 #[derive(Debug, Default)]

@@ -96,3 +96,8 @@ pub(crate) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {
 pub(crate) fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| Error::value("read", key, error))
 }
+
+/// Whether a value says that there is none, in JSON.
+pub(crate) fn is_empty(json: &[u8]) -> bool {
+    json == b"null"
+}

@@ -112,7 +112,7 @@ impl Core {
     async fn far_latest<T: Cacheable>(
         &self,
         key: &str,
-    ) -> Result<crate::store::Entry<value::Value>> {
+    ) -> Result<crate::entry::Entry<value::Value>> {
         let found = match &self.far {
             Some(far) => far.get(&[key]).await?.pop().flatten(),
             None => None,

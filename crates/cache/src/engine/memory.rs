@@ -9,8 +9,9 @@ use throng_core::Clock;
 use crate::{
     Error, Result,
     engine::{Claim, Engine, Item, Lease, Span},
+    entry::{Entry, millis},
     life::Times,
-    store::{Boarding, Entry, Store, millis},
+    store::{Boarding, Store},
 };
 
 /// Keeps items in memory, bounded by bytes; what is used least goes first.

@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     line::{Line, Request},
-    socket::{Expects, Fault},
+    socket::{Ejected, Expects, Fault},
     turn::Seat,
 };
 use crate::{Error, Result, metrics::EJECTIONS};
@@ -43,16 +43,6 @@ pub(super) struct Fleet {
 pub(super) struct Way {
     pub(super) seat: Arc<Seat>,
     pub(super) requests: mpsc::Sender<Request>,
-}
-
-/// A server that is off the ring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ejected {
-    /// `host:port`.
-    pub server: String,
-    /// What it did, or did not.
-    pub reason: String,
 }
 
 /// Where a key goes.

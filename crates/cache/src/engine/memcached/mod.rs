@@ -34,8 +34,8 @@ use self::{
     protocol::{Flags, Reply},
 };
 pub use self::{
-    fleet::Ejected,
     probe::{Probe, ProbedKey, RingFit},
+    socket::Ejected,
     stats::ServerStats,
 };
 use crate::{

@@ -9,7 +9,6 @@ use tokio::{
 };
 
 use super::{
-    fleet::Ejected,
     hits::Hits,
     protocol::{self, Reply, Rubbish},
 };
@@ -27,6 +26,16 @@ pub(super) enum Expects {
 pub(super) enum Answer {
     Reply(Reply),
     Hits(Hits),
+}
+
+/// A server that is off the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ejected {
+    /// `host:port`.
+    pub server: String,
+    /// What it did, or did not.
+    pub reason: String,
 }
 
 /// Why a server gave no answer.

@@ -26,8 +26,8 @@ use self::{
 use crate::{
     Error, Result,
     engine::{Claim, Engine, Item, Lease, Listener, Span, Values, key::Keys},
+    entry::millis,
     random,
-    store::millis,
 };
 
 /// A Redis server. Clones share its connection.
