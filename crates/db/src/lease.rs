@@ -149,6 +149,15 @@ impl Lease {
         })
     }
 
+    /// Whether a connection that was idle for long still answers. A firewall that has forgotten it
+    /// does not even say so. An answer that nobody waited for must not meet the next statement.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        let (pool, conn) = self.start();
+        let answer = timeout(PING_TIMEOUT, pool.guarded(conn.ping())).await;
+        conn.is_busy = !matches!(answer, Ok(Ok(())));
+        !conn.is_busy
+    }
+
     /// Throws the connection away; [`Lease::fill`] is next.
     pub(crate) fn discard(&mut self) {
         self.conn = None;
@@ -230,5 +239,7 @@ impl fmt::Debug for Lease {
 /// A connection that was idle for longer is asked for an answer before it is lent: the server or a
 /// firewall may have dropped it.
 const STALE: Duration = Duration::from_secs(5);
+/// Longest wait for a connection that was idle to say that it is still there.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time that tidying may take before the connection is thrown away instead.
 const TIDY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -140,7 +140,7 @@ impl Pool {
         self.meters.in_use.set(f64::from(self.lent.fetch_add(1, Ordering::Relaxed) + 1));
         // From here on the lease gives the permit back, also when opening fails or is cancelled.
         let mut lease = Lease::new(self.take_idle(), self.clone());
-        if lease.is_stale() && !self.is_alive(lease.conn()).await {
+        if lease.is_stale() && !lease.is_alive().await {
             lease.discard();
         }
         if lease.is_empty() {
@@ -149,12 +149,6 @@ impl Pool {
         self.served.fetch_add(1, Ordering::Relaxed);
         self.meters.served.increment(1);
         Ok(lease)
-    }
-
-    /// Whether a connection that was idle for long still answers. A firewall that has forgotten it
-    /// does not even say so.
-    async fn is_alive(&self, conn: &mut Conn) -> bool {
-        matches!(timeout(PING_TIMEOUT, self.guarded(conn.ping())).await, Ok(Ok(())))
     }
 
     async fn connect(&self) -> Result<Conn, DbErr> {
@@ -307,6 +301,3 @@ impl From<Gone> for DbErr {
         error::conn(gone.into())
     }
 }
-
-/// Longest wait for a connection that was idle to say that it is still there.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
