@@ -256,8 +256,12 @@ impl Held {
         }
         let mut conn = db.raw::<sqlx::MySql>().await?;
         // The lock lives as long as the connection, which is closed when it is given back.
-        let lock = sqlx::query("SELECT GET_LOCK('throng_migrations', 60)");
-        lock.execute(&mut *conn).await.map_err(crate::error::exec)?;
+        let lock = sqlx::query_scalar("SELECT GET_LOCK('throng_migrations', 60)");
+        let taken: Option<i64> = lock.fetch_one(&mut *conn).await.map_err(crate::error::exec)?;
+        if taken != Some(1) {
+            let reason = "another process has been migrating for a minute";
+            return Err(crate::error::exec(crate::error::late(reason)));
+        }
         Ok(Self { _conn: Some(conn) })
     }
 
