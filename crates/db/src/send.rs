@@ -36,7 +36,10 @@ impl Db {
         match &self.cluster.servers {
             Servers::File { .. } => {
                 let mut lease = self.lease_of_file(verdict).await?;
-                lease.answer(ask, statement, verdict == Verdict::Read).await
+                let is_several = is_several(&statement.sql);
+                let done = lease.answer(ask, statement, verdict == Verdict::Read).await;
+                lease.conn().is_busy |= is_several;
+                done
             }
             Servers::Fleet(fleet) => match verdict {
                 Verdict::Read if self.lane != Lane::Primary => {
@@ -54,7 +57,9 @@ impl Db {
         let fleet = match &self.cluster.servers {
             Servers::File { .. } => {
                 let mut lease = self.lease_of_file(verdict).await?;
-                return lease.execute_unprepared(sql).await;
+                let done = lease.execute_unprepared(sql).await;
+                lease.conn().is_busy |= is_several(sql);
+                return done;
             }
             Servers::Fleet(fleet) => fleet,
         };
@@ -66,7 +71,7 @@ impl Db {
         let done = lease.execute_unprepared(sql).await;
         self.written(fleet, at, done.as_ref().err());
         // Only the first of several statements was looked at, and a later one may be a SET.
-        lease.conn().is_spent |= sql.trim_end().trim_end_matches(';').contains(';');
+        lease.conn().is_spent |= is_several(sql);
         done
     }
 
@@ -373,6 +378,12 @@ impl Lease {
             Ask::All => self.fetch_all(statement).await.map(Answer::All),
         }
     }
+}
+
+/// Whether this may be several statements. Only the first is looked at, and another may begin a
+/// transaction and not come to its end: then whoever wrote next would write into it.
+fn is_several(sql: &str) -> bool {
+    sql.trim_end().trim_end_matches(';').contains(';')
 }
 
 /// Servers that one read is sent to before the primary has the last word.
