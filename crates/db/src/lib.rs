@@ -67,6 +67,7 @@ mod lease;
 mod listen;
 mod metrics;
 mod migrate;
+mod nest;
 pub mod outbox;
 mod pool;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

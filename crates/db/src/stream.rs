@@ -2,19 +2,20 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
 use futures_util::StreamExt;
 use sea_orm::{DbErr, QueryResult, Statement};
-use tokio::sync::{MutexGuard, mpsc};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
 
 use crate::{
     Db,
-    engine::{Begin, Query, Raw, is_broken},
+    engine::{Begin, Failure, Query, Raw},
     error,
     fleet::Tried,
     lease::Lease,
@@ -28,8 +29,64 @@ use crate::{
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Rows<'a> {
     /// Moves rows from the connection that it owns into the channel; runs inside `poll_next`.
-    pump: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    pump: Option<Pump>,
     rows: mpsc::Receiver<Result<QueryResult, DbErr>>,
+    /// Where the pump goes when the rest of the rows is not wanted, if there is such a place.
+    left: Option<Arc<Left>>,
+    has_begun: bool,
+    /// A transaction lends itself to its streams.
+    lent: PhantomData<&'a ()>,
+}
+
+type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A stream of a transaction that was dropped before its end. The driver of a server may be in the
+/// midst of reading an answer, and would take the rest of it for the next one: so what is left is
+/// read where it was, before the next statement, and thrown away.
+#[derive(Default)]
+pub(crate) struct Left {
+    pump: Mutex<Option<Pump>>,
+    more: Notify,
+}
+
+impl Left {
+    /// Reads what is left. Who does not wait for the end leaves the connection marked as busy.
+    pub(crate) async fn read(&self) {
+        let left = self.take();
+        if let Some(pump) = left {
+            pump.await;
+        }
+    }
+
+    /// Ends when something was left, perhaps a while ago.
+    pub(crate) async fn more(&self) {
+        self.more.notified().await;
+    }
+
+    /// Lets go of the connection, which stays marked as busy.
+    pub(crate) fn discard(&self) {
+        drop(self.take());
+    }
+
+    fn leave(&self, pump: Pump) {
+        *self.pump.lock().unwrap_or_else(PoisonError::into_inner) = Some(pump);
+        self.more.notify_one();
+    }
+
+    fn take(&self) -> Option<Pump> {
+        self.pump.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        self.rows.close();
+        if let (true, Some(left)) = (self.has_begun, &self.left)
+            && let Some(pump) = self.pump.take()
+        {
+            left.leave(pump);
+        }
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -42,7 +99,7 @@ impl<'a> Rows<'a> {
                 let _ = out.send(Err(error)).await;
             }
         };
-        Self { pump: Some(Box::pin(pump)), rows }
+        Self::new(pump, rows, None)
     }
 
     /// Reads that were sent to a server of the fleet: sent again elsewhere when it fails before the
@@ -70,24 +127,35 @@ impl<'a> Rows<'a> {
                 };
             }
         };
-        Self { pump: Some(Box::pin(pump)), rows }
+        Self::new(pump, rows, None)
     }
 
+    /// A transaction goes on after a stream that was dropped early.
     pub(crate) fn of_transaction(
-        mut guard: MutexGuard<'a, Option<Lease>>,
+        mut guard: OwnedMutexGuard<Option<Lease>>,
         statement: Statement,
+        left: &Arc<Left>,
     ) -> Self {
         let (out, rows) = mpsc::channel(1);
+        // SQLite's driver stops what nobody hears, and is ready for the next statement then.
+        let is_embedded = guard.as_ref().is_some_and(|lease| lease.pool().is_embedded());
         let pump = async move {
-            // A transaction goes on after a stream that was dropped early; the driver skips what
-            // is left of it before the next statement.
-            if let Some(lease) = guard.as_mut()
-                && let Ended::AtOnce(error) = pump(lease, statement, &out).await
-            {
-                let _ = out.send(Err(error)).await;
+            if let Some(lease) = guard.as_mut() {
+                lease.conn().is_busy = !is_embedded;
+                if let Ended::AtOnce(error) = pump(lease, statement, &out, !is_embedded).await {
+                    let _ = out.send(Err(error)).await;
+                }
             }
         };
-        Self { pump: Some(Box::pin(pump)), rows }
+        Self::new(pump, rows, (!is_embedded).then(|| left.clone()))
+    }
+
+    fn new(
+        pump: impl Future<Output = ()> + Send + 'static,
+        rows: mpsc::Receiver<Result<QueryResult, DbErr>>,
+        left: Option<Arc<Left>>,
+    ) -> Self {
+        Self { pump: Some(Box::pin(pump)), rows, left, has_begun: false, lent: PhantomData }
     }
 }
 
@@ -115,6 +183,7 @@ impl Stream for Rows<'_> {
     type Item = Result<QueryResult, DbErr>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.has_begun = true;
         if let Some(pump) = &mut self.pump
             && pump.as_mut().poll(cx).is_ready()
         {
@@ -143,7 +212,7 @@ async fn pump_lease(
     }
     // Unless it is seen to end, what is left of it must not meet the next statement.
     lease.conn().is_busy = true;
-    let ended = pump(&mut lease, statement, out).await;
+    let ended = pump(&mut lease, statement, out, false).await;
     if matches!(ended, Ended::Sent)
         && lease.is_pooled()
         && !lease.is_busy()
@@ -159,11 +228,12 @@ async fn pump(
     lease: &mut Lease,
     statement: Statement,
     out: &mpsc::Sender<Result<QueryResult, DbErr>>,
+    reads_on: bool,
 ) -> Ended {
     let pool = Arc::clone(lease.pool());
     let conn = lease.conn();
     let query = Query::new(statement, conn.keeps_statements());
-    let mut sender = Sender { pool: &pool, out, is_cut: false, is_broken: false };
+    let mut sender = Sender { pool: &pool, out, reads_on, is_cut: false, failure: None };
     let ended = match &mut conn.raw {
         Raw::Sqlite(conn, _) => sender.send_all(query.bind::<sqlx::Sqlite>().fetch(conn)).await,
         #[cfg(feature = "postgres")]
@@ -171,8 +241,12 @@ async fn pump(
         #[cfg(feature = "mysql")]
         Raw::MySql(conn) => sender.send_all(query.bind::<sqlx::MySql>().fetch(conn)).await,
     };
-    conn.is_busy = sender.is_cut;
-    conn.is_spent |= sender.is_broken;
+    let (is_cut, failure) = (sender.is_cut, sender.failure);
+    if let Some(failure) = failure {
+        conn.is_busy = true;
+        conn.failed(failure).await;
+    }
+    conn.is_busy = is_cut;
     ended
 }
 
@@ -180,10 +254,12 @@ async fn pump(
 struct Sender<'a> {
     pool: &'a Pool,
     out: &'a mpsc::Sender<Result<QueryResult, DbErr>>,
+    /// Whether rows that nobody wants are read to their end.
+    reads_on: bool,
     /// The end of the statement was not seen.
     is_cut: bool,
-    /// The connection is of no more use.
-    is_broken: bool,
+    /// What the statement's error says about the connection.
+    failure: Option<Failure>,
 }
 
 impl Sender<'_> {
@@ -202,16 +278,20 @@ impl Sender<'_> {
                     Err(error)
                 }
             };
-            self.is_broken |= match &row {
-                Err(error) if !self.is_cut => error::driver_error(error).is_some_and(is_broken),
-                _ => false,
-            };
+            if let (Err(error), false) = (&row, self.is_cut) {
+                self.failure = error::driver_error(error).map(Failure::of);
+            }
             let is_cut = self.is_cut;
             match row {
                 Err(error) if is_first => return Ended::AtOnce(error),
                 row => {
+                    let is_row = row.is_ok();
                     if self.out.send(row).await.is_err() {
-                        self.is_cut = true;
+                        match (self.reads_on, is_row) {
+                            (true, true) => self.read_on(rows).await,
+                            (true, false) => {}
+                            (false, _) => self.is_cut = true,
+                        }
                         return Ended::Sent;
                     }
                     is_first = false;
@@ -220,6 +300,22 @@ impl Sender<'_> {
             if is_cut {
                 return Ended::Sent;
             }
+        }
+    }
+
+    /// Reads the rows that nobody wants, all of them in the time of one statement.
+    async fn read_on<R>(&mut self, mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin) {
+        let rest = async {
+            while let Some(row) = rows.next().await {
+                if let Err(error) = row {
+                    return Ok(Some(Failure::of(&error)));
+                }
+            }
+            Ok(None)
+        };
+        match self.pool.limited(rest).await {
+            Ok(Ok(failure)) => self.failure = failure,
+            Ok(Err(_)) | Err(_) => self.is_cut = true,
         }
     }
 }

@@ -3,10 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -15,10 +12,18 @@ use sea_orm::{
     Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession,
     TransactionTrait,
 };
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::{
-    Db, db::Cluster, engine::Begin, error::refused, lease::Lease, session::Session, stream::Rows,
+    Db,
+    classify::Verdict,
+    db::Cluster,
+    engine::Begin,
+    error::refused,
+    lease::Lease,
+    nest::{At, Nest},
+    session::Session,
+    stream::{Left, Rows},
 };
 
 /// An open transaction. Made by [`Db::begin`](crate::Db::begin); ends with
@@ -26,12 +31,16 @@ use crate::{
 /// rolls back.
 ///
 /// [`begin`](TransactionTrait::begin) inside it makes a savepoint, which is a `Tx` too. Work of a
-/// nested `Tx` that was dropped is undone before the next statement.
+/// nested `Tx` that was dropped is undone before the next statement. While one is held, the
+/// transaction around it only reads, for what it wrote would be undone with the savepoint.
+///
+/// A statement whose future was dropped amid it, or that ran too long, leaves a transaction that can
+/// only be rolled back. So does an error with which the database ends the whole transaction: any on
+/// PostgreSQL, a deadlock or a wait for a lock on MariaDB, a full disk on SQLite.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Tx {
     core: Arc<Core>,
-    /// 1 for the transaction itself, 2 and up for savepoints.
-    level: u32,
+    at: At,
     is_open: bool,
 }
 
@@ -40,11 +49,10 @@ struct Core {
     session: Arc<Session>,
     reads_only: bool,
     /// None once the transaction is over.
-    lease: AsyncMutex<Option<Lease>>,
-    /// Innermost level that is open.
-    depth: AtomicU32,
-    /// Level to undo before the next statement, 0 for none.
-    undo: AtomicU32,
+    lease: Arc<AsyncMutex<Option<Lease>>>,
+    /// What is left of a stream that was dropped early.
+    left: Arc<Left>,
+    nest: Mutex<Nest>,
     hooks: Mutex<Vec<Hook>>,
 }
 
@@ -61,19 +69,21 @@ impl Tx {
             cluster: db.cluster,
             session: db.session,
             reads_only: mode.reads_only,
-            lease: AsyncMutex::new(Some(lease)),
-            depth: AtomicU32::new(1),
-            undo: AtomicU32::new(0),
+            lease: Arc::new(AsyncMutex::new(Some(lease))),
+            left: Arc::default(),
+            nest: Mutex::default(),
             hooks: Mutex::default(),
         };
-        Ok(Self { core: Arc::new(core), level: 1, is_open: true })
+        Ok(Self { core: Arc::new(core), at: At::TOP, is_open: true })
     }
 
     /// Runs `work` once the whole transaction has committed; never if it, or the savepoint in which
     /// this was called, is rolled back. For waking somebody up: the work must be short and must not
     /// be needed for correctness, because a crash right after the commit skips it.
     pub fn after_commit(&self, work: impl FnOnce() + Send + 'static) {
-        self.core.hooks().push(Hook { level: self.level, run: Box::new(work) });
+        if self.core.nest().has(self.at) {
+            self.core.hooks().push(Hook { level: self.at.level, run: Box::new(work) });
+        }
     }
 
     /// Makes everything that was done in it last, or, of a savepoint, part of the transaction
@@ -144,18 +154,21 @@ impl Tx {
     }
 
     async fn finish(mut self, how: End) -> Result<(), DbErr> {
-        // Nothing below leaves work half-ended: a dropped future drops the lease or sets `undo`.
-        let mut guard = self.core.lease().await?;
+        let level = self.at.level;
+        if how == End::Rollback && self.core.is_undone(level).await {
+            self.is_open = false;
+            return Ok(());
+        }
+        // Nothing below leaves work half-ended: a dropped future drops the lease, or the savepoint,
+        // which is undone before the next statement.
+        let mut guard = self.core.lease(self.at).await?;
         let lease = open(&mut guard)?;
-        let depth = self.core.depth.load(Ordering::Acquire);
-        if self.level > depth {
-            return Err(refused("the transaction around this savepoint is over"));
+        // Savepoints that are still held are undone, as if they had been dropped.
+        if self.core.nest().depth() > level {
+            self.core.undo_to(lease, level + 1).await?;
         }
-        if depth > self.level {
-            self.core.undo_to(lease, self.level + 1).await?;
-        }
-        if self.level > 1 {
-            self.core.end_savepoint(lease, self.level, how).await?;
+        if level > 1 {
+            self.core.end_savepoint(lease, level, how).await?;
             drop(guard);
             self.is_open = false;
             return Ok(());
@@ -174,19 +187,53 @@ impl Tx {
 
 impl Core {
     /// The connection, with what was dropped undone first.
-    async fn lease(&self) -> Result<MutexGuard<'_, Option<Lease>>, DbErr> {
-        let mut guard = self.lease.lock().await;
+    async fn lease(&self, at: At) -> Result<OwnedMutexGuard<Option<Lease>>, DbErr> {
+        let mut guard = self.lock().await;
         let lease = open(&mut guard)?;
         if lease.is_busy() {
             return Err(refused(
                 "a statement of this transaction was cancelled halfway; it can only be rolled back",
             ));
         }
-        let undo = self.undo.swap(0, Ordering::AcqRel);
-        if undo > 0 && undo <= self.depth.load(Ordering::Acquire) {
-            self.undo_to(lease, undo).await?;
+        if lease.conn_ref().is_over {
+            return Err(refused(
+                "the database has rolled this transaction back after an error; it can only be begun anew",
+            ));
+        }
+        let undo = self.nest().undo();
+        if let Some(level) = undo {
+            self.undo_to(lease, level).await?;
+        }
+        if !self.nest().has(at) {
+            return Err(refused("the transaction around this savepoint is over"));
         }
         Ok(guard)
+    }
+
+    /// Whether there is nothing more to be said for a rollback: a statement that was cut short takes
+    /// the transaction with it, and so does a database that has ended it by itself.
+    async fn is_undone(&self, level: u32) -> bool {
+        let mut guard = self.lock().await;
+        let is_undone =
+            guard.as_ref().is_some_and(|lease| lease.is_busy() || lease.conn_ref().is_over);
+        if is_undone && level == 1 {
+            // Whoever gets the connection next finds it as new, or another one.
+            drop(guard.take());
+        }
+        is_undone
+    }
+
+    /// Waits for the statement that is under way, and reads what is left of a stream.
+    async fn lock(&self) -> OwnedMutexGuard<Option<Lease>> {
+        loop {
+            self.left.read().await;
+            tokio::select! {
+                biased;
+                guard = self.lease.clone().lock_owned() => return guard,
+                // The stream that is under way was dropped.
+                () = self.left.more() => {}
+            }
+        }
     }
 
     /// Ends the innermost savepoint.
@@ -195,7 +242,7 @@ impl Core {
             return self.undo_to(lease, level).await;
         }
         lease.execute_unprepared(&format!("RELEASE SAVEPOINT {}", savepoint(level))).await?;
-        self.depth.store(level - 1, Ordering::Release);
+        self.nest().end(level);
         for hook in &mut *self.hooks() {
             hook.level = hook.level.min(level - 1);
         }
@@ -217,13 +264,19 @@ impl Core {
         }
     }
 
-    /// Looks after what a statement leaves on the connection when the transaction is over.
-    fn look_at<'a>(&self, sql: &str, lease: &'a mut Lease) -> Result<&'a mut Lease, DbErr> {
+    /// The connection for a statement, looked after for what that leaves on it when the transaction
+    /// is over.
+    async fn lease_for(&self, at: At, sql: &str) -> Result<OwnedMutexGuard<Option<Lease>>, DbErr> {
+        let mut guard = self.lease(at).await?;
         let classifier = &self.cluster.classifier;
-        if classifier.changes_connection(sql, classifier.classify(sql)) {
-            lease.will_change()?;
+        let verdict = classifier.classify(sql);
+        if verdict != Verdict::Read {
+            self.nest().check_innermost(at)?;
         }
-        Ok(lease)
+        if classifier.changes_connection(sql, verdict) {
+            open(&mut guard)?.will_change()?;
+        }
+        Ok(guard)
     }
 
     async fn undo_to(&self, lease: &mut Lease, level: u32) -> Result<(), DbErr> {
@@ -231,9 +284,13 @@ impl Core {
         lease.execute_unprepared(&format!("ROLLBACK TO SAVEPOINT {name}")).await?;
         lease.execute_unprepared(&format!("RELEASE SAVEPOINT {name}")).await?;
         lease.conn().is_aborted = false;
-        self.depth.store(level - 1, Ordering::Release);
+        self.nest().end(level);
         self.hooks().retain(|hook| hook.level < level);
         Ok(())
+    }
+
+    fn nest(&self) -> std::sync::MutexGuard<'_, Nest> {
+        self.nest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<Hook>> {
@@ -246,11 +303,12 @@ impl Drop for Tx {
         if !self.is_open {
             return;
         }
-        if self.level > 1 {
-            let _ = self.core.undo.fetch_update(Ordering::AcqRel, Ordering::Acquire, |undo| {
-                Some(if undo == 0 { self.level } else { undo.min(self.level) })
-            });
-        } else if let Ok(mut lease) = self.core.lease.try_lock() {
+        if self.at.level > 1 {
+            self.core.nest().will_undo(self.at);
+            return;
+        }
+        self.core.left.discard();
+        if let Ok(mut lease) = self.core.lease.try_lock() {
             // Ends the transaction now, even if a savepoint of it is still held somewhere.
             drop(lease.take());
         }
@@ -259,7 +317,7 @@ impl Drop for Tx {
 
 impl fmt::Debug for Tx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tx(level {})", self.level)
+        write!(f, "Tx(level {})", self.at.level)
     }
 }
 
@@ -270,25 +328,24 @@ impl ConnectionTrait for Tx {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let mut guard = self.core.lease().await?;
-        self.core.look_at(&statement.sql, open(&mut guard)?)?.execute(statement).await
+        let mut guard = self.core.lease_for(self.at, &statement.sql).await?;
+        open(&mut guard)?.execute(statement).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let mut guard = self.core.lease().await?;
-        self.core.look_at(sql, open(&mut guard)?)?.execute_unprepared(sql).await
+        let mut guard = self.core.lease_for(self.at, sql).await?;
+        open(&mut guard)?.execute_unprepared(sql).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let reads_only = self.core.cluster.reads_only(&statement.sql);
-        let mut guard = self.core.lease().await?;
-        let lease = self.core.look_at(&statement.sql, open(&mut guard)?)?;
-        lease.fetch_one(statement, reads_only).await
+        let mut guard = self.core.lease_for(self.at, &statement.sql).await?;
+        open(&mut guard)?.fetch_one(statement, reads_only).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut guard = self.core.lease().await?;
-        self.core.look_at(&statement.sql, open(&mut guard)?)?.fetch_all(statement).await
+        let mut guard = self.core.lease_for(self.at, &statement.sql).await?;
+        open(&mut guard)?.fetch_all(statement).await
     }
 
     fn support_returning(&self) -> bool {
@@ -308,9 +365,8 @@ impl StreamTrait for Tx {
         statement: Statement,
     ) -> Pin<Box<dyn Future<Output = Result<Rows<'a>, DbErr>> + 'a + Send>> {
         Box::pin(async move {
-            let mut guard = self.core.lease().await?;
-            self.core.look_at(&statement.sql, open(&mut guard)?)?;
-            Ok(Rows::of_transaction(guard, statement))
+            let guard = self.core.lease_for(self.at, &statement.sql).await?;
+            Ok(Rows::of_transaction(guard, statement, &self.core.left))
         })
     }
 }
@@ -320,13 +376,14 @@ impl TransactionTrait for Tx {
     type Transaction = Self;
 
     async fn begin(&self) -> Result<Self, DbErr> {
-        let mut guard = self.core.lease().await?;
-        let level = self.core.depth.load(Ordering::Acquire) + 1;
+        let mut guard = self.core.lease(self.at).await?;
+        self.core.nest().check_innermost(self.at)?;
+        let level = self.core.nest().depth() + 1;
         let sql = format!("SAVEPOINT {}", savepoint(level));
         open(&mut guard)?.execute_unprepared(&sql).await?;
-        self.core.depth.store(level, Ordering::Release);
+        let at = self.core.nest().open();
         drop(guard);
-        Ok(Self { core: self.core.clone(), level, is_open: true })
+        Ok(Self { core: self.core.clone(), at, is_open: true })
     }
 
     /// A savepoint has the isolation and the access of its transaction.
@@ -396,7 +453,7 @@ enum End {
     Rollback,
 }
 
-fn open<'a>(guard: &'a mut MutexGuard<'_, Option<Lease>>) -> Result<&'a mut Lease, DbErr> {
+fn open(guard: &mut OwnedMutexGuard<Option<Lease>>) -> Result<&mut Lease, DbErr> {
     guard.as_mut().ok_or_else(|| refused("the transaction is over"))
 }
 

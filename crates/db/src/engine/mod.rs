@@ -33,6 +33,9 @@ pub(crate) struct Conn {
     pub(crate) in_transaction: bool,
     /// A statement failed in the transaction, which PostgreSQL will not commit any more.
     pub(crate) is_aborted: bool,
+    /// The engine has rolled the transaction back by itself, so that each statement that came now
+    /// would be one by itself.
+    pub(crate) is_over: bool,
     /// The connection broke, or its session was changed: never use it again.
     pub(crate) is_spent: bool,
     /// Keep prepared statements. Not behind a pooler that hands each transaction another server.
@@ -87,6 +90,7 @@ impl Connector {
             is_busy: false,
             in_transaction: false,
             is_aborted: false,
+            is_over: false,
             is_spent: false,
             keeps_statements: !self.is_pooled(),
             identity: Identity::default(),
@@ -127,7 +131,7 @@ impl Conn {
             #[cfg(feature = "mysql")]
             Raw::MySql(conn) => query.bind::<sqlx::MySql>().execute(conn).await.map(Into::into),
         };
-        self.ended(done).map_err(error::exec)
+        self.ended(done).await.map_err(error::exec)
     }
 
     pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -139,7 +143,7 @@ impl Conn {
             #[cfg(feature = "mysql")]
             Raw::MySql(conn) => conn.execute(sql).await.map(Into::into),
         };
-        self.ended(done).map_err(error::exec)
+        self.ended(done).await.map_err(error::exec)
     }
 
     /// The first row. `reads_only` lets the engine stop at it; a write must run to its end, or an
@@ -162,7 +166,7 @@ impl Conn {
             #[cfg(any(feature = "postgres", feature = "mysql"))]
             _ => Ok(None),
         };
-        self.ended(done).map_err(error::query)
+        self.ended(done).await.map_err(error::query)
     }
 
     pub(crate) async fn fetch_all(
@@ -177,11 +181,12 @@ impl Conn {
             #[cfg(feature = "mysql")]
             Raw::MySql(conn) => rows(query.bind::<sqlx::MySql>().fetch_all(conn).await),
         };
-        self.ended(done).map_err(error::query)
+        self.ended(done).await.map_err(error::query)
     }
 
     pub(crate) async fn begin(&mut self, mode: Begin) -> Result<(), DbErr> {
         self.is_aborted = false;
+        self.is_over = false;
         // Already here: a future that is dropped in between may have begun it.
         self.in_transaction = true;
         let done = match &mut self.raw {
@@ -192,11 +197,13 @@ impl Conn {
             Raw::MySql(conn) => mysql::begin(conn, mode).await,
         };
         self.in_transaction = done.is_ok();
-        self.ended(done).map_err(error::exec)
+        // What was said before a BEGIN that failed would hold for somebody else's.
+        self.is_spent |= done.is_err() && mode.isolation.is_some();
+        self.ended(done).await.map_err(error::exec)
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), DbErr> {
-        if self.is_aborted {
+        if self.is_aborted || self.is_over {
             self.rollback().await?;
             let reason = "a statement of the transaction failed, so it was rolled back";
             return Err(error::refused(reason));
@@ -209,11 +216,13 @@ impl Conn {
             Raw::MySql(conn) => Manager::<sqlx::MySql>::commit(conn).await,
         };
         self.in_transaction = done.is_err();
-        self.ended(done).map_err(error::exec)
+        self.ended(done).await.map_err(error::exec)
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<(), DbErr> {
         let done = match &mut self.raw {
+            // There is nothing to roll back, and the driver, which does not know, is thrown away.
+            Raw::Sqlite(..) if self.is_over => Ok(()),
             Raw::Sqlite(conn, _) => Manager::<sqlx::Sqlite>::rollback(conn).await,
             #[cfg(feature = "postgres")]
             Raw::Postgres(conn) => Manager::<sqlx::Postgres>::rollback(conn).await,
@@ -221,7 +230,7 @@ impl Conn {
             Raw::MySql(conn) => Manager::<sqlx::MySql>::rollback(conn).await,
         };
         self.in_transaction = done.is_err();
-        self.ended(done).map_err(error::exec)
+        self.ended(done).await.map_err(error::exec)
     }
 
     /// Rolls back without waiting, where the driver keeps its commands in order and runs them at
@@ -301,22 +310,50 @@ impl Conn {
         };
     }
 
-    fn ended<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    async fn ended<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &done {
-            self.is_spent |= is_broken(error);
-            let is_refused = matches!(error, sqlx::Error::Database(_));
-            self.is_aborted |= is_refused && self.in_transaction && self.aborts();
+            self.failed(Failure::of(error)).await;
         }
         done
     }
 
-    /// Whether an error ends the transaction for good on this engine.
-    fn aborts(&self) -> bool {
-        match &self.raw {
-            #[cfg(feature = "postgres")]
-            Raw::Postgres(_) => true,
-            _ => false,
+    /// Notes what a failed statement did to the connection and its transaction.
+    pub(crate) async fn failed(&mut self, failure: Failure) {
+        self.is_spent |= failure.is_broken;
+        if !self.in_transaction || !failure.is_refused || self.is_over {
+            return;
         }
+        match &mut self.raw {
+            Raw::Sqlite(conn, _) => {
+                self.is_over = sqlite::is_over(conn).await;
+                self.is_spent |= self.is_over;
+            }
+            #[cfg(feature = "postgres")]
+            Raw::Postgres(_) => self.is_aborted = true,
+            #[cfg(feature = "mysql")]
+            Raw::MySql(_) => self.is_over |= failure.ends_transaction,
+        }
+    }
+}
+
+/// What the error of a statement says beyond the statement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    is_broken: bool,
+    /// The database answered, and said no.
+    is_refused: bool,
+    /// MySQL and MariaDB end the whole transaction with it.
+    ends_transaction: bool,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
+        #[cfg(feature = "mysql")]
+        let ends_transaction = mysql::ends_transaction(error);
+        #[cfg(not(feature = "mysql"))]
+        let ends_transaction = false;
+        let is_refused = matches!(error, sqlx::Error::Database(_));
+        Self { is_broken: is_broken(error), is_refused, ends_transaction }
     }
 }
 
@@ -370,7 +407,10 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => true,
+        | sqlx::Error::WorkerCrashed
+        // The driver and the database disagree on whether a transaction is open.
+        | sqlx::Error::InvalidSavePointStatement
+        | sqlx::Error::BeginFailed => true,
         // The server ends the connection: it shuts down, crashed, or an administrator asked.
         sqlx::Error::Database(error) => {
             #[cfg(feature = "postgres")]

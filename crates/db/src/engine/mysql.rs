@@ -2,7 +2,7 @@
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row, SqlSafeStr,
-    mysql::{MySqlConnectOptions, MySqlSslMode},
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
 };
 use sqlx_core::transaction::TransactionManager;
 use throng_core::{EngineUrl, url::Host};
@@ -71,6 +71,14 @@ pub(crate) async fn begin(conn: &mut MySqlConnection, mode: Begin) -> Result<(),
     Manager::<sqlx::MySql>::begin(conn, Some(sql.into_sql_str())).await
 }
 
+/// Whether the server has rolled back the whole transaction, not the statement alone. Of a wait for a
+/// lock that was too long it depends on a setting of the server (`innodb_rollback_on_timeout`), so the
+/// rest of the transaction is given up with it everywhere.
+pub(crate) fn ends_transaction(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|e| e.try_downcast_ref::<MySqlDatabaseError>());
+    error.is_some_and(|error| ENDS.contains(&error.number()))
+}
+
 /// The second in which MariaDB started. MySQL tells it elsewhere, and has no positions to lose.
 pub(crate) async fn identify(conn: &mut MySqlConnection) -> Result<Identity, sqlx::Error> {
     let sql = "SELECT CAST(UNIX_TIMESTAMP() - variable_value AS SIGNED) \
@@ -111,6 +119,8 @@ pub(crate) fn position(text: &str) -> Option<Position> {
 
 pub(crate) const PORT: u16 = 3306;
 const GRACE_MS: u64 = 1_000;
+/// Changed by others since it was read, a lock that took too long, too many locks, deadlock.
+const ENDS: [u16; 4] = [1020, 1205, 1206, 1213];
 
 #[cfg(test)]
 mod tests {

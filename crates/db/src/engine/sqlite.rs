@@ -87,6 +87,16 @@ pub(crate) async fn begin(conn: &mut SqliteConnection, mode: Begin) -> Result<()
     Manager::<sqlx::Sqlite>::begin(conn, Some(statement.into_sql_str())).await
 }
 
+/// Whether SQLite has rolled back by itself, as it does when the disk is full, on an error of the file
+/// and where a constraint says `ON CONFLICT ROLLBACK`. It begins no transaction within another.
+pub(crate) async fn is_over(conn: &mut SqliteConnection) -> bool {
+    let is_over = sqlx::raw_sql("BEGIN").execute(&mut *conn).await.is_ok();
+    if is_over {
+        let _ = sqlx::raw_sql("ROLLBACK").execute(conn).await;
+    }
+    is_over
+}
+
 /// Stops what still runs and rolls back what is open.
 pub(crate) async fn tidy(conn: &mut SqliteConnection, alarm: &Alarm) -> Result<(), sqlx::Error> {
     alarm.0.store(true, Ordering::Relaxed);

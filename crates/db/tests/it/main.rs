@@ -5,6 +5,8 @@ mod classifier;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod copy;
 mod durability;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod endings;
 #[cfg(feature = "postgres")]
 mod guarantees;
 #[cfg(all(feature = "postgres", feature = "mysql"))]

@@ -10,7 +10,7 @@ pub(crate) async fn open() -> (tempfile::TempDir, Db) {
     open_with(Config::default()).await
 }
 
-async fn open_with(config: Config) -> (tempfile::TempDir, Db) {
+pub(crate) async fn open_with(config: Config) -> (tempfile::TempDir, Db) {
     let folder = tempfile::tempdir().unwrap();
     let db = Db::sqlite_with(folder.path().join("new/site.db"), config).await.unwrap();
     db.execute_unprepared("CREATE TABLE t (id integer PRIMARY KEY, n int)").await.unwrap();
@@ -30,7 +30,7 @@ pub(crate) async fn count(db: &impl ConnectionTrait) -> i64 {
 }
 
 /// A statement that runs until it is interrupted.
-fn endless(db: &Db) -> Statement {
+pub(crate) fn endless(db: &Db) -> Statement {
     let sql =
         "WITH RECURSIVE c(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c";
     Statement::from_string(db.get_database_backend(), sql)

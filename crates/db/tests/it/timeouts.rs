@@ -155,4 +155,4 @@ async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than a connection may be idle and be lent without being asked.
-const LONG_IDLE: Duration = Duration::from_millis(5_500);
+pub(crate) const LONG_IDLE: Duration = Duration::from_millis(5_500);
