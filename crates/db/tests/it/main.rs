@@ -1,6 +1,8 @@
 //! The room through its door.
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+mod cancelled;
 mod classifier;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
 mod copy;
