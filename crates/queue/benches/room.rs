@@ -1,5 +1,5 @@
-//! How fast the queue is, beside Celery on Redis and RabbitMQ, and beside apalis on SQLite, PostgreSQL
-//! and Redis: one JSON object a line, read by `cargo xtask bench queue`.
+//! How fast the queue is, beside Celery on Redis and RabbitMQ, and beside apalis on SQLite, PostgreSQL,
+//! Redis and RabbitMQ: one JSON object a line, read by `cargo xtask bench queue`.
 //!
 //! The cases of a server need its feature and THRONG_TEST_POSTGRES_URL, THRONG_TEST_REDIS_URL or
 //! THRONG_TEST_RABBITMQ_URL; the peers THRONG_TEST_PYTHON with Celery in it, and THRONG_BENCH_APALIS,
@@ -30,6 +30,12 @@ mod calls;
 mod meter;
 #[path = "room/peers.rs"]
 mod peers;
+#[cfg(feature = "rabbitmq")]
+#[path = "room/rabbitmq.rs"]
+mod rabbitmq;
+#[cfg(feature = "rabbitmq")]
+#[path = "room/socket.rs"]
+mod socket;
 
 use meter::Meter;
 use peers::{Apalis, Celery};
@@ -76,19 +82,18 @@ async fn main() -> anyhow::Result<()> {
         redis.wait_at_once().await?;
         redis.call_at_once(&url).await?;
     }
-    if cfg!(feature = "rabbitmq")
-        && is_wanted("rabbitmq")
+    #[cfg(feature = "rabbitmq")]
+    if is_wanted("rabbitmq")
         && let Ok(url) = std::env::var("THRONG_TEST_RABBITMQ_URL")
     {
         // One of the two nodes: Celery uses the second only when the first is away.
         let url = format!("{}/", url.split(',').next().unwrap_or_default());
-        // apalis-amqp 1.0 confirms only over a channel that its user has prepared: not measured.
-        let rabbitmq = Bench::on_broker("rabbitmq", &url, &db, python, None).await?;
-        #[cfg(feature = "rabbitmq")]
+        let apalis = Apalis::at(url.clone());
+        let rabbitmq = Bench::on_broker("rabbitmq", &url, &db, python, apalis).await?;
         rabbitmq.push_in_turn(&url, TASKS * 2).await?;
-        rabbitmq.run("ratio >= 20", 0).await?;
+        rabbitmq.run("ratio >= 20", 10_000).await?;
+        rabbitmq.take_alone(&url, TASKS * 3).await?;
         rabbitmq.latency().await?;
-        #[cfg(feature = "rabbitmq")]
         rabbitmq.latency_alone(&url).await?;
     }
     Ok(())
@@ -241,26 +246,6 @@ impl Bench {
         Ok(())
     }
 
-    /// The same on RabbitMQ, in turn with its ceiling: such messages, published by lapin and nothing
-    /// else, as many on their way at once. The middle one of three rounds each.
-    #[cfg(feature = "rabbitmq")]
-    async fn push_in_turn(&self, url: &str, tasks: usize) -> anyhow::Result<()> {
-        let celery = self.celery(&["push"])?;
-        let (mut ours, mut alone) = ([[0.0; 2]; 3], [[0.0; 2]; 3]);
-        for round in 0..3 {
-            ours[round] = self.push_at_once(tasks).await?;
-            let bare = bare::Bare::open(url, format!("{}-alone-{round}", self.name)).await?;
-            alone[round] = bare.publish(tasks, CALLERS).await?;
-            bare.close().await?;
-        }
-        for rounds in [&mut ours, &mut alone] {
-            rounds.sort_by(|one, other| one[0].total_cmp(&other[0]));
-        }
-        self.rates("push, 256 callers at once", ours[1], &celery, &[], "ours >= 15000");
-        self.rates("lapin alone, 256 at once", alone[1], &[], &[], "");
-        Ok(())
-    }
-
     async fn push_at_once(&self, tasks: usize) -> anyhow::Result<[f64; 2]> {
         let mut callers: Vec<tokio::task::JoinHandle<throng_queue::Result<()>>> = Vec::new();
         let meter = Meter::start();
@@ -342,17 +327,6 @@ impl Bench {
             let theirs = [celery.get(at).copied(), theirs.get(at).copied()];
             self.beside(&case, "ms", ours[at], theirs, target);
         }
-        Ok(())
-    }
-
-    /// What of that wait the broker takes: lapin alone, from a publication to its delivery.
-    #[cfg(feature = "rabbitmq")]
-    async fn latency_alone(&self, url: &str) -> anyhow::Result<()> {
-        let bare = bare::Bare::open(url, format!("{}-alone", self.name)).await?;
-        let took = bare.deliver(200).await?;
-        bare.close().await?;
-        self.case("lapin alone, idle, p50", "ms", took[took.len() / 2], None, "");
-        self.case("lapin alone, idle, p99", "ms", took[took.len() * 99 / 100], None, "");
         Ok(())
     }
 

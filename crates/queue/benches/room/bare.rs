@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -47,6 +47,25 @@ impl Bare {
         let confirmed = stream::iter(0..messages).map(|_| self.send()).buffer_unordered(at_once);
         let confirmed: Vec<()> = confirmed.try_collect().await?;
         Ok(meter.stop(confirmed.len()))
+    }
+
+    /// Messages a second that are taken and acknowledged, many by one word, and what each costs.
+    pub(crate) async fn take(&self, messages: usize) -> anyhow::Result<[f64; 2]> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let intake = connection.create_channel().await?;
+        intake.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let meter = Meter::start();
+        let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
+        let consumer = intake.basic_consume(queue, "".into(), options, FieldTable::default());
+        let mut consumer = consumer.await?;
+        for taken in 1..=messages {
+            let one = consumer.next().await;
+            let one = one.ok_or_else(|| anyhow::anyhow!("the consumer was cancelled"))??;
+            if taken % WORD == 0 || taken == messages {
+                one.acker.ack(BasicAckOptions { multiple: true }).await?;
+            }
+        }
+        Ok(meter.stop(messages))
     }
 
     /// From the publication to the delivery in this process, in milliseconds and in order, nothing
@@ -110,5 +129,8 @@ fn properties() -> BasicProperties {
         .with_correlation_id(id.as_str().into())
 }
 
-const BODY: &[u8] =
+pub(crate) const BODY: &[u8] =
     br#"[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]"#;
+/// Deliveries that one word acknowledges.
+pub(crate) const WORD: usize = 100;
+pub(crate) const PREFETCH: u16 = 1000;
