@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use throng_core::{Clock, EngineUrl};
 use throng_queue::{
-    Backoff, Delivery, Message, Outcome, Policy, Queue, State, Task, TaskId, Worker, WorkerConfig,
-    engine::redis::Redis,
+    Backoff, Count, Delivery, Filter, Message, Outcome, Policy, Queue, State, Task, TaskId, Worker,
+    WorkerConfig, engine::redis::Redis,
 };
 
 use crate::{redis, site::Running};
@@ -210,6 +210,24 @@ async fn celery_runs(peer: Peer) {
     let failed = wait(push("math.fail", json!(["no luck"])).await.unwrap()).await;
     assert_eq!(failed.state, State::Dead);
     assert_eq!(failed.reason.as_deref(), Some("ValueError: no luck"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_finds_what_celery_has_pushed_where_none_of_ours_has_been() {
+    for celery in CELERY {
+        let Some(peer) = Peer::on_redis(celery).await else { continue };
+        peer.run(&["notes", "3"]).await;
+        let counts = peer.queue.counts().await.unwrap();
+        let here = Count { queue: peer.name.clone(), state: State::Queued, tasks: 3 };
+        assert!(counts.contains(&here), "{counts:?}");
+        let is_here = |count: &&Count| count.queue.contains("pidbox") || count.queue.is_empty();
+        assert_eq!(counts.iter().find(is_here), None);
+        let notes = Filter { state: Some(State::Queued), limit: 10_000, ..Filter::default() };
+        let listed = peer.queue.list(&notes).await.unwrap();
+        let listed = listed.iter().filter(|record| record.message.queue_name() == peer.name);
+        assert_eq!(listed.count(), 3);
+        assert_eq!(peer.queue.purge(&peer.name, State::Queued).await.unwrap(), 3);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

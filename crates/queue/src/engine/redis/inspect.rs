@@ -1,6 +1,6 @@
 //! Looking at tasks, and setting them right by hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ::redis::RedisError;
 use serde_json::Value;
@@ -53,7 +53,7 @@ impl Redis {
     pub(super) async fn list_records(&self, filter: &Filter) -> Result<Vec<Record>, RedisError> {
         let queues = match &filter.queue {
             Some(queue) => vec![queue.clone()],
-            None => self.queues().await?,
+            None => self.all_queues().await?,
         };
         let most = isize::try_from(filter.limit).unwrap_or(isize::MAX);
         let mut records = Vec::new();
@@ -117,7 +117,7 @@ impl Redis {
 
     pub(super) async fn count_tasks(&self) -> Result<Vec<Count>, RedisError> {
         let mut counts = Vec::new();
-        for queue in self.queues().await? {
+        for queue in self.all_queues().await? {
             let mut pipe = ::redis::pipe();
             for step in STEPS {
                 pipe.cmd("LLEN").arg(self.list_key(&queue, step));
@@ -190,6 +190,30 @@ impl Redis {
         queues.sort();
         Ok(queues)
     }
+
+    /// Our queues, and those that kombu has bound, which nobody here may have served yet. For who
+    /// looks: every key of the database is passed over.
+    async fn all_queues(&self) -> Result<Vec<String>, RedisError> {
+        let mut queues = BTreeSet::from_iter(self.queues().await?);
+        let mut connection = self.connection.clone();
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = ::redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(self.key("_kombu.binding.*"));
+            scan.arg("COUNT").arg(SCANNED);
+            let (next, bindings): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+            for binding in bindings {
+                let mut command = ::redis::cmd("SMEMBERS");
+                let bound: Vec<String> = command.arg(binding).query_async(&mut connection).await?;
+                let bound = bound.iter().filter_map(|bound| bound.rsplit(SEPARATOR).next());
+                queues.extend(bound.filter(|queue| is_of_tasks(queue)).map(str::to_owned));
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(queues.into_iter().collect());
+            }
+        }
+    }
 }
 
 fn read(fields: &HashMap<String, Vec<u8>>) -> Option<Record> {
@@ -241,4 +265,13 @@ fn bare(message: Message) -> Record {
     }
 }
 
+/// Whether a queue is for tasks, rather than for Celery's events or its remote control.
+fn is_of_tasks(queue: &str) -> bool {
+    !queue.is_empty() && !queue.ends_with(".pidbox") && !queue.starts_with("celeryev")
+}
+
 const CHUNK: usize = 500;
+/// Keys that one request passes over.
+const SCANNED: usize = 5_000;
+/// Between routing key, pattern and queue of a binding of kombu's.
+const SEPARATOR: &str = "\u{6}\u{16}";

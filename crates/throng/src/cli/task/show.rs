@@ -18,7 +18,7 @@ pub(super) fn row(record: &Record) -> Vec<String> {
         record.message.queue_name().to_owned(),
         record.state.to_string(),
         record.retries.to_string(),
-        time(record.pushed_ms),
+        pushed(record).unwrap_or_default(),
         record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("").to_owned(),
     ]
 }
@@ -38,7 +38,7 @@ pub(super) fn text(record: &Record) -> String {
     line("reason", record.reason.clone());
     line("retries", Some(record.retries.to_string()));
     line("crashes", Some(record.crashes.to_string()));
-    line("pushed", Some(time(record.pushed_ms)));
+    line("pushed", pushed(record));
     line("due", record.due_ms.map(time));
     line("started", record.started_ms.map(time));
     line("finished", record.finished_ms.map(time));
@@ -82,6 +82,11 @@ fn arguments(record: &Record) -> Value {
         Ok(body) => json!({ "args": body.args, "kwargs": body.kwargs }),
         Err(_) => Value::Null,
     }
+}
+
+/// None of what a Celery producer left in a list: it says nowhere when.
+fn pushed(record: &Record) -> Option<String> {
+    (record.pushed_ms > 0).then(|| time(record.pushed_ms))
 }
 
 /// A time as `2026-11-21 09:50:42`, in UTC.

@@ -31,7 +31,7 @@ pub(super) fn spec(name: &str) -> Command {
                 .long("queue")
                 .value_name("QUEUE")
                 .action(ArgAction::Append)
-                .help("Only this queue; may be given again. Celery's own queues are to be named"),
+                .help("Only this queue; may be given again. Celery's own on RabbitMQ are to be named"),
         )
         .arg(flag("json", "Print JSON at the end"))
         .after_help(format!(
