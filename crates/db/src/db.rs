@@ -9,11 +9,11 @@ use throng_core::{Clock, EngineUrl};
 use tokio::sync::Notify;
 
 use crate::{
-    classify::{Classifier, Verdict},
+    classify::Classifier,
+    cluster::{Cluster, Servers},
     config::Config,
     engine::{Begin, Connector, sqlite},
     error::Result,
-    fleet::Fleet,
     pool::Pool,
     session::Session,
     status::Status,
@@ -51,26 +51,6 @@ pub(crate) enum Lane {
     Read,
     /// Reads to the reporting replicas, and nothing else.
     Report,
-}
-
-/// The servers of one database and what all handles share.
-pub(crate) struct Cluster {
-    pub(crate) servers: Servers,
-    pub(crate) backend: DbBackend,
-    pub(crate) classifier: Classifier,
-    has_returning: bool,
-    name: String,
-    pub(crate) clock: Clock,
-    /// Wakes the outbox relay of this process.
-    pub(crate) outbox: Notify,
-}
-
-/// Where the data is.
-pub(crate) enum Servers {
-    /// One file, whose readers see every commit.
-    File { writer: Arc<Pool>, readers: Arc<Pool> },
-    /// A primary and its replicas.
-    Fleet(Arc<Fleet>),
 }
 
 impl Db {
@@ -307,25 +287,6 @@ impl Reader {
     #[must_use]
     pub fn get_database_backend(&self) -> DbBackend {
         self.db.cluster.backend
-    }
-}
-
-impl Cluster {
-    pub(crate) fn backend(&self) -> DbBackend {
-        self.backend
-    }
-
-    pub(crate) fn reads_only(&self, sql: &str) -> bool {
-        self.classifier.classify(sql) == Verdict::Read
-    }
-
-    pub(crate) fn has_returning(&self) -> bool {
-        self.has_returning
-    }
-
-    /// The URL, secrets hidden.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 }
 

@@ -1,6 +1,11 @@
 //! What can go wrong when a database is opened or migrated, and what to do about any database error.
 
 use sea_orm::{DbErr, RuntimeErr};
+#[cfg(feature = "postgres")]
+use sqlx::{
+    error::DatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 use throng_core::{Kind, url::UrlError};
 
 /// Result of opening, migrating and relaying.
@@ -186,6 +191,36 @@ const INTERRUPT: u32 = 9;
 const IOERR: u32 = 10;
 const FULL: u32 = 13;
 
+/// Whether the connection, not the statement, is what failed.
+pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed
+        // The driver and the database disagree on whether a transaction is open.
+        | sqlx::Error::InvalidSavePointStatement
+        | sqlx::Error::BeginFailed => true,
+        // The server ends the connection: it shuts down, crashed, or an administrator asked.
+        sqlx::Error::Database(error) => {
+            #[cfg(feature = "postgres")]
+            if is_fatal(&**error) {
+                return true;
+            }
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the server ends the connection with this error, whatever its code.
+#[cfg(feature = "postgres")]
+fn is_fatal(error: &dyn DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+}
+
 /// Whether the server, not the statement, is what failed.
 pub(crate) fn is_lost(error: &DbErr) -> bool {
     match error {
@@ -194,7 +229,7 @@ pub(crate) fn is_lost(error: &DbErr) -> bool {
         | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
             // Too slow is not gone; the watchers tell the difference.
             sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::TimedOut,
-            error => crate::engine::is_broken(error),
+            error => is_broken(error),
         },
         _ => false,
     }

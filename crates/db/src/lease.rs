@@ -8,8 +8,8 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use crate::{
     engine::{Begin, Conn, Identity, Raw},
     error,
-    fleet::Sight,
     pool::Pool,
+    sight::Sight,
 };
 
 /// A connection on loan. Dropping it gives it back, tidied if need be.
@@ -22,9 +22,19 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Takes over a permit of the pool, and a connection where one was idle.
-    pub(crate) fn new(conn: Option<Conn>, pool: Arc<Pool>) -> Self {
-        Self { conn, pool, slot: None }
+    /// Lends a connection of the pool, opening one where none is idle. Cancel safe.
+    pub(crate) async fn of(pool: &Arc<Pool>) -> Result<Self, DbErr> {
+        pool.enter().await?;
+        // From here on the lease gives the place back, also when opening fails or is cancelled.
+        let mut lease = Self { conn: pool.take_idle(), pool: pool.clone(), slot: None };
+        if lease.is_stale() && !lease.is_alive().await {
+            lease.conn = None;
+        }
+        if lease.conn.is_none() {
+            lease.conn = Some(pool.connect().await?);
+        }
+        pool.has_served();
+        Ok(lease)
     }
 
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
@@ -142,7 +152,7 @@ impl Lease {
     }
 
     /// Whether the connection was idle for so long that it may have been dropped on the way.
-    pub(crate) fn is_stale(&self) -> bool {
+    fn is_stale(&self) -> bool {
         self.conn.as_ref().is_some_and(|conn| {
             !matches!(conn.raw, Raw::Sqlite(..))
                 && conn.idle_since.is_some_and(|since| since.elapsed() > STALE)
@@ -151,24 +161,11 @@ impl Lease {
 
     /// Whether a connection that was idle for long still answers. A firewall that has forgotten it
     /// does not even say so. An answer that nobody waited for must not meet the next statement.
-    pub(crate) async fn is_alive(&mut self) -> bool {
+    async fn is_alive(&mut self) -> bool {
         let (pool, conn) = self.start();
         let answer = timeout(PING_TIMEOUT, pool.guarded(conn.ping())).await;
         conn.is_busy = !matches!(answer, Ok(Ok(())));
         !conn.is_busy
-    }
-
-    /// Throws the connection away; [`Lease::fill`] is next.
-    pub(crate) fn discard(&mut self) {
-        self.conn = None;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.conn.is_none()
-    }
-
-    pub(crate) fn fill(&mut self, conn: Conn) {
-        self.conn = Some(conn);
     }
 
     /// A future that is dropped from here on leaves the connection marked as busy.

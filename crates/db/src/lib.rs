@@ -55,6 +55,7 @@
 )]
 
 mod classify;
+mod cluster;
 mod config;
 pub mod conformance;
 mod copy;
@@ -76,6 +77,7 @@ mod raw;
 mod route;
 mod send;
 mod session;
+mod sight;
 mod status;
 mod stream;
 mod token;

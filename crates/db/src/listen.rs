@@ -6,7 +6,7 @@ use sea_orm::DbErr;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout;
 
-use crate::{Db, db::Servers, engine::Connector, error};
+use crate::{Db, cluster::Servers, engine::Connector, error};
 
 /// Hears one channel of the primary until its connection is lost; then another one is made by
 /// [`Db::listen`], perhaps to another server.

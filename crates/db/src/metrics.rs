@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 
-use crate::fleet::Why;
+use crate::fleet::why::Why;
 
 /// Meters of one pool.
 pub(crate) struct Meters {

@@ -20,7 +20,6 @@ use crate::{
     config::Config,
     engine::{self, Conn, Connector},
     error,
-    lease::Lease,
     metrics::Meters,
 };
 
@@ -127,8 +126,8 @@ impl Pool {
         self.run.store(run, Ordering::Release);
     }
 
-    /// Lends a connection, opening one where none is idle. Cancel safe.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, DbErr> {
+    /// Waits for a place among those who have a connection. [`give_back`](Self::give_back) leaves it.
+    pub(crate) async fn enter(&self) -> Result<(), DbErr> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed));
         }
@@ -138,20 +137,16 @@ impl Pool {
         };
         permit.forget();
         self.meters.in_use.set(f64::from(self.lent.fetch_add(1, Ordering::Relaxed) + 1));
-        // From here on the lease gives the permit back, also when opening fails or is cancelled.
-        let mut lease = Lease::new(self.take_idle(), self.clone());
-        if lease.is_stale() && !lease.is_alive().await {
-            lease.discard();
-        }
-        if lease.is_empty() {
-            lease.fill(self.connect().await?);
-        }
-        self.served.fetch_add(1, Ordering::Relaxed);
-        self.meters.served.increment(1);
-        Ok(lease)
+        Ok(())
     }
 
-    async fn connect(&self) -> Result<Conn, DbErr> {
+    /// Counts a connection that was lent out.
+    pub(crate) fn has_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        self.meters.served.increment(1);
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Conn, DbErr> {
         let connect = self.connector.connect_to_known();
         let opened = timeout(self.acquire_timeout, self.guarded(connect)).await;
         let late = |_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
@@ -182,7 +177,7 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self) -> Option<Conn> {
+    pub(crate) fn take_idle(&self) -> Option<Conn> {
         loop {
             let conn = self.idle().pop()?;
             if self.run() == 0 || engine::is_same_run(conn.identity.run, self.run()) {

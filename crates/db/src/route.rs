@@ -2,11 +2,7 @@
 
 use std::fmt;
 
-use crate::{
-    Db, Verdict,
-    db::{Lane, Servers},
-    fleet::Why,
-};
+use crate::{Db, Verdict, cluster::Servers, db::Lane, fleet::Why};
 
 /// Where a statement would be sent at this moment: `127.0.0.1:5433 fresh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

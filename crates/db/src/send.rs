@@ -5,7 +5,8 @@ use sea_orm::{DbErr, ExecResult, QueryResult, Statement};
 use crate::{
     Db, Reader, Tx,
     classify::{Reason, Verdict},
-    db::{Lane, Servers},
+    cluster::Servers,
+    db::Lane,
     engine::Begin,
     error::{self, refused},
     fleet::{Fleet, Tried, Why},
@@ -135,7 +136,7 @@ impl Db {
         let lease = match &self.cluster.servers {
             Servers::File { writer, readers } => {
                 let is_read = mode.reads_only && self.lane != Lane::Primary;
-                if is_read { readers.acquire().await? } else { writer.acquire().await? }
+                if is_read { Lease::of(readers).await? } else { Lease::of(writer).await? }
             }
             Servers::Fleet(_) if mode.reads_only && self.lane != Lane::Primary => {
                 self.lease_read(&mut Tried::default()).await?.0
@@ -161,7 +162,7 @@ impl Db {
     /// A connection on which anything may be written for as long as it is held.
     pub(crate) async fn lease_primary(&self) -> Result<(Lease, Option<Writing>), DbErr> {
         match &self.cluster.servers {
-            Servers::File { writer, .. } => Ok((writer.acquire().await?, None)),
+            Servers::File { writer, .. } => Ok((Lease::of(writer).await?, None)),
             Servers::Fleet(fleet) => {
                 let (lease, at) = fleet.lease_writer().await?;
                 self.went_to(fleet, at, None, Why::Writes);
@@ -173,7 +174,7 @@ impl Db {
     /// A connection for reading, and the server behind it.
     async fn lease_read(&self, tried: &mut Tried) -> Result<(Lease, usize, Why), DbErr> {
         let fleet = match &self.cluster.servers {
-            Servers::File { readers, .. } => return Ok((readers.acquire().await?, 0, Why::Asked)),
+            Servers::File { readers, .. } => return Ok((Lease::of(readers).await?, 0, Why::Asked)),
             Servers::Fleet(fleet) => fleet,
         };
         if self.lane == Lane::Report {
@@ -300,9 +301,9 @@ impl Db {
             return Err(refused("the database is not a file"));
         };
         if verdict == Verdict::Read && self.lane != Lane::Primary {
-            readers.acquire().await
+            Lease::of(readers).await
         } else {
-            writer.acquire().await
+            Lease::of(writer).await
         }
     }
 }

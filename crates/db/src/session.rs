@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    fleet::{Fleet, Position, Why},
+    fleet::{Fleet, Why},
+    sight::Position,
     token::{Stand, Token},
 };
 

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::{
     Db,
-    db::{Cluster, Servers},
+    cluster::{Cluster, Servers},
     fleet::{Fleet, Node, Why},
+    lease::Lease,
     pool::Pool,
 };
 
@@ -162,7 +163,7 @@ async fn ask(node: &Node, backend: DbBackend) -> Option<[u64; 3]> {
     if !node.is_up() {
         return None;
     }
-    let mut lease = node.pool.acquire().await.ok()?;
+    let mut lease = Lease::of(&node.pool).await.ok()?;
     let sql = match backend {
         DbBackend::Postgres => {
             "SELECT count(*), count(*) FILTER (WHERE state <> 'idle' AND pid <> pg_backend_pid()), \

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::fleet::Position;
+use crate::sight::Position;
 
 /// What a visitor carries from one request to the next, and a task from whoever pushed it. Its text
 /// is short and says nothing secret; whoever hands it to strangers signs it.

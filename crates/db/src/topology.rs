@@ -9,8 +9,8 @@ use crate::engine::mysql;
 use crate::engine::postgres;
 use crate::{
     Db,
+    cluster::Servers,
     config::Config,
-    db::Servers,
     engine::Connector,
     error::{Error, Result, conn},
     fleet::{Fleet, Seat},

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::{
     Db,
     classify::Verdict,
-    db::Cluster,
+    cluster::Cluster,
     engine::Begin,
     error::refused,
     lease::Lease,

@@ -11,7 +11,10 @@ use sea_query_sqlx::SqlxValues;
 use sqlx::{AssertSqlSafe, Connection, Database, Executor, SqliteConnection};
 use sqlx_core::{database::HasStatementCache, transaction::TransactionManager};
 
-use crate::{error, fleet::Sight};
+use crate::{
+    error::{self, is_broken},
+    sight::Sight,
+};
 
 /// Makes connections of one kind to one server.
 #[derive(Debug)]
@@ -343,6 +346,7 @@ pub(crate) struct Failure {
     /// The database answered, and said no.
     is_refused: bool,
     /// MySQL and MariaDB end the whole transaction with it.
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "no other engine does"))]
     ends_transaction: bool,
 }
 
@@ -399,26 +403,4 @@ fn rows<R: Into<QueryResult>>(
     rows: Result<Vec<R>, sqlx::Error>,
 ) -> Result<Vec<QueryResult>, sqlx::Error> {
     rows.map(|rows| rows.into_iter().map(Into::into).collect())
-}
-
-/// Whether the connection, not the statement, is what failed.
-pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed
-        // The driver and the database disagree on whether a transaction is open.
-        | sqlx::Error::InvalidSavePointStatement
-        | sqlx::Error::BeginFailed => true,
-        // The server ends the connection: it shuts down, crashed, or an administrator asked.
-        sqlx::Error::Database(error) => {
-            #[cfg(feature = "postgres")]
-            if postgres::is_fatal(&**error) {
-                return true;
-            }
-            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
-        _ => false,
-    }
 }

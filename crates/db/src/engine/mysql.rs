@@ -10,7 +10,7 @@ use throng_core::{EngineUrl, url::Host};
 use super::{Begin, Identity, Manager};
 use crate::{
     config::{Config, Tls},
-    fleet::{Position, Sight},
+    sight::{Position, Sight},
 };
 
 /// Opens connections to one server.

@@ -3,8 +3,7 @@
 use sea_orm::AccessMode;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, Row, SqlSafeStr,
-    error::DatabaseError,
-    postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode},
+    postgres::{PgConnectOptions, PgSslMode},
 };
 use sqlx_core::transaction::TransactionManager;
 use throng_core::{EngineUrl, url::Host};
@@ -12,7 +11,7 @@ use throng_core::{EngineUrl, url::Host};
 use super::{Begin, Identity, Manager};
 use crate::{
     config::{Config, Tls},
-    fleet::{Position, Sight},
+    sight::{Position, Sight},
 };
 
 /// Opens connections to one server.
@@ -114,13 +113,6 @@ pub(crate) async fn identify(conn: &mut PgConnection) -> Result<Identity, sqlx::
     let row = sqlx::raw_sql(IDENTIFY).fetch_one(conn).await?;
     let number = |at| row.try_get::<i64, _>(at).map(i64::cast_unsigned);
     Ok(Identity { cluster: number(0)?, run: number(1)?.max(1) })
-}
-
-/// Whether the server ends the connection with this error, whatever its code.
-pub(crate) fn is_fatal(error: &dyn DatabaseError) -> bool {
-    error
-        .try_downcast_ref::<PgDatabaseError>()
-        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// `16MB`, as the server writes the size of a log segment.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Position;
+use crate::sight::Position;
 
 /// The last looks at the primary, oldest first, each with a higher position than the one before.
 #[derive(Debug, Default)]

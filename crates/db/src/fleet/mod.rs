@@ -4,7 +4,7 @@ mod history;
 mod node;
 mod place;
 mod watch;
-mod why;
+pub(crate) mod why;
 
 use std::{
     fmt,
@@ -24,29 +24,7 @@ use tokio::{
 
 use self::history::History;
 pub(crate) use self::{node::Node, place::Tried, why::Why};
-use crate::{config::Config, engine::Connector, error, lease::Lease, pool::Pool};
-
-/// How far a server has got: a place in the log of one timeline. A timeline of 0 means unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) timeline: u32,
-    pub(crate) at: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:X}", self.timeline, self.at)
-    }
-}
-
-/// What one look at a server told.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sight {
-    pub(crate) is_primary: bool,
-    pub(crate) position: Position,
-    /// Whether a standby receives from its primary; true for a primary.
-    pub(crate) is_connected: bool,
-}
+use crate::{config::Config, engine::Connector, error, lease::Lease, pool::Pool, sight::Position};
 
 /// A cluster of servers, watched by tasks of its own that end with it.
 pub(crate) struct Fleet {

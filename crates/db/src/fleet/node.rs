@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Position, Why};
-use crate::{engine::is_same_run, metrics::ServerMeters, pool::Pool};
+use super::why::Why;
+use crate::{engine::is_same_run, metrics::ServerMeters, pool::Pool, sight::Position};
 
 /// A server of the cluster.
 pub(crate) struct Node {

@@ -8,11 +8,12 @@ use std::{
 use sea_orm::{ConnAcquireErr, DbErr};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Fleet, Node, Position, Why, read_only};
+use super::{Fleet, node::Node, read_only, why::Why};
 use crate::{
     engine::is_same_run,
     lease::Lease,
     session::{Session, Want},
+    sight::Position,
 };
 
 /// Where a read was sent.
@@ -27,7 +28,7 @@ impl Fleet {
     /// its address now. What is known of the one says nothing about the other.
     pub(super) async fn lease_of(&self, at: usize, run: u64) -> Result<Option<Lease>, DbErr> {
         let node = &self.nodes[at];
-        let lease = node.pool.acquire().await?;
+        let lease = Lease::of(&node.pool).await?;
         let identity = lease.identity();
         if is_same_run(identity.run, run) && identity.cluster == self.cluster() {
             return Ok(Some(lease));
@@ -79,7 +80,7 @@ impl Fleet {
             .pick(|node| node.is_reporting, *tried)
             .ok_or_else(|| read_only("no reporting replica answers"))?;
         tried.add(at);
-        let lease = self.nodes[at].pool.acquire().await?;
+        let lease = Lease::of(&self.nodes[at].pool).await?;
         Ok(Placed { lease, node: at, why: Why::Report })
     }
 

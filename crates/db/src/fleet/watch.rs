@@ -7,11 +7,15 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Fleet, Node, Position, Sight, node::Judgement};
+use super::{
+    Fleet,
+    node::{Judgement, Node},
+};
 use crate::{
     config::Config,
     engine::{Conn, Connector},
     error,
+    sight::{Position, Sight},
 };
 
 /// What a watcher keeps about its server.

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use sea_query::{ColumnDef, Expr, ExprTrait, Index, Query, Table};
 use serde_json::Value;
 
-use crate::{Migration, Schema, Tx, db::Cluster};
+use crate::{Migration, Schema, Tx, cluster::Cluster};
 
 pub use relay::{Delivery, Relay};
 

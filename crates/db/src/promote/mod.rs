@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     engine::{Conn, Connector},
     error::{Error, Result, conn, refused},
-    fleet::Position,
+    sight::{Position, Sight},
     topology,
 };
 
@@ -145,7 +145,7 @@ async fn gather(url: &EngineUrl, engine: Engine) -> Result<Vec<Standby>> {
     Ok(standbys)
 }
 
-async fn ask(connector: &Connector) -> Option<(Conn, crate::fleet::Sight)> {
+async fn ask(connector: &Connector) -> Option<(Conn, Sight)> {
     let mut conn = timeout(ANSWER, connector.connect()).await.ok()?.ok()?;
     let sight = timeout(ANSWER, conn.look()).await.ok()?.ok()??;
     Some((conn, sight))

@@ -10,7 +10,7 @@ use super::{RECEIVERS_STOP, Standby, row};
 use crate::{
     engine::{Conn, mysql},
     error::refused,
-    fleet::Position,
+    sight::Position,
 };
 
 /// A replica that still receives may still get commits, and the primary is not gone.

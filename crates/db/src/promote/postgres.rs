@@ -6,7 +6,7 @@ use sea_orm::{DbBackend, DbErr};
 use throng_core::url::Host;
 
 use super::{RECEIVERS_STOP, Standby, row};
-use crate::{engine::Conn, error::refused, fleet::Position};
+use crate::{engine::Conn, error::refused, sight::Position};
 
 /// A standby that still receives may still get commits, and the primary is not gone.
 pub(super) async fn settle(standby: &mut Standby) -> Result<Position, DbErr> {
