@@ -20,6 +20,8 @@ mod engines;
 mod everywhere;
 mod fairness;
 mod follow;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod held_back;
 mod in_flight;
 #[cfg(feature = "postgres")]
 mod listen;

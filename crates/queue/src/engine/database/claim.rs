@@ -153,7 +153,11 @@ pub(super) fn promote(now_ms: i64) -> UpdateStatement {
         .table(s::TASK)
         .value(s::STATE, s::code(State::Queued))
         .value(s::TURN_MS, Expr::col(s::EXPIRES_MS))
-        .and_where(Expr::col(s::SEQ).in_subquery(wrapped));
+        .and_where(Expr::col(s::SEQ).in_subquery(wrapped))
+        // Another may have queued it since the look, and a worker taken it: a database with many
+        // writers asks this again once that is committed, and does not look again.
+        .and_where(Expr::col(s::STATE).eq(s::code(State::Waiting)))
+        .and_where(Expr::col(s::TURN_MS).lte(now_ms));
     update
 }
 
