@@ -20,8 +20,16 @@ impl Rounds {
     pub(super) fn give_up(&mut self) {
         for (lease, started) in std::mem::take(&mut self.running) {
             started.course.stop();
+            if started.course.message.is_at_most_once() {
+                // It has begun. Its lease runs out, and whoever tends next buries it as it does
+                // what a dead worker held.
+                self.forget_suspect(&lease);
+                continue;
+            }
             self.end(lease, Verdict::Release);
         }
+        // What an engine that is away has not heard of by then, it takes back by itself.
+        self.after(self.config.lease, Event::Leave);
     }
 
     pub(super) fn is_idle(&self) -> bool {

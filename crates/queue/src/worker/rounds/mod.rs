@@ -77,6 +77,8 @@ pub(super) struct Rounds {
     /// Where others ask what this worker does, if its engine is one that others share.
     pub(super) desk: Option<Desk>,
     is_draining: bool,
+    /// Whether it waits for nothing any more.
+    has_left: bool,
     report: Report,
 }
 
@@ -108,6 +110,7 @@ pub(super) enum Event {
     Beat,
     Tend,
     GiveUp,
+    Leave,
 }
 
 impl Rounds {
@@ -154,6 +157,7 @@ impl Rounds {
             unknown: HashSet::new(),
             desk,
             is_draining: false,
+            has_left: false,
             report: Report::default(),
         }
     }
@@ -169,7 +173,7 @@ impl Rounds {
             self.requests.push(answer::next(asks).boxed());
         }
         self.after(self.config.lease / 3, Event::Beat);
-        while !(self.is_draining && self.is_idle()) {
+        while !(self.has_left || self.is_draining && self.is_idle()) {
             self.start_ready();
             self.ask_for_turns();
             self.settle();
@@ -230,6 +234,7 @@ impl Rounds {
             Event::Tend if self.is_draining => {}
             Event::Tend => self.start_tending(),
             Event::GiveUp => self.give_up(),
+            Event::Leave => self.has_left = true,
         }
     }
 
