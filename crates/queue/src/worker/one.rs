@@ -1,12 +1,13 @@
 //! One run of one task: its limits, its panics, and the verdict.
 
 use std::{
+    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::future::OptionFuture;
+use futures_util::future::{FutureExt as _, OptionFuture};
 use throng_core::Clock;
 
 use super::{Delivery, Handler, Outcome, Panic, Run, course::Course, follow};
@@ -36,7 +37,22 @@ pub(super) fn start(
 ) -> (Arc<Course>, impl Future<Output = Finished> + Send + 'static) {
     let policy = handler.policy_for(&claimed.message);
     let course = Arc::new(Course::new(claimed, policy, queue));
-    (course.clone(), run(course, handler.run.clone(), weight))
+    (course.clone(), whole(course, handler.run.clone(), weight))
+}
+
+/// What a handler leaves behind may panic when it is dropped. Then too the run has an end.
+async fn whole(course: Arc<Course>, handler: Run, weight: usize) -> Finished {
+    let run = AssertUnwindSafe(run(course.clone(), handler, weight)).catch_unwind();
+    let panic = match run.await {
+        Ok(finished) => return finished,
+        Err(panic) => panic,
+    };
+    let (retries, now_ms) = (course.message.retries(), course.queue.clock().now_ms());
+    let verdict = judge(caught(Err(panic)), retries, &course.policy, now_ms);
+    tell(&course, &verdict);
+    metrics::ended(course.message.name(), how(&verdict), Duration::ZERO);
+    let ended = Some(Ended { lease: course.lease.clone(), verdict });
+    Finished { weight, ended, took: Duration::ZERO, course }
 }
 
 /// There may be tens of thousands of these at once: what few runs need is in boxes.
