@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use throng_core::{Shutdown, stars};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{Queue, Result, TaskId, WorkerConfig, worker::desk::Desk};
 
@@ -98,7 +98,7 @@ pub(crate) struct Entered {
     /// Hears whoever runs the worker, and the remote control.
     pub(crate) shutdown: Shutdown,
     /// What ends after the worker.
-    pub(crate) served: Vec<JoinHandle<()>>,
+    pub(crate) served: JoinSet<()>,
 }
 
 impl Entered {
@@ -124,8 +124,9 @@ impl Entered {
                 }
             }
         };
-        let served = serve(wire, control, teller.clone(), events, shutdown.clone());
-        let served = vec![tokio::spawn(forward), tokio::spawn(served)];
+        let mut served = JoinSet::new();
+        served.spawn(forward);
+        served.spawn(serve(wire, control, teller.clone(), events, shutdown.clone()));
         Self { desk: Desk::new(asked, teller), shutdown, served }
     }
 }
@@ -140,9 +141,10 @@ async fn serve(
 ) {
     let node = control.node().to_owned();
     let (heard, mut requests) = mpsc::channel(REQUESTS);
-    let listening = {
+    let mut listening = JoinSet::new();
+    listening.spawn({
         let (wire, node, shutdown) = (wire.clone(), node.clone(), shutdown.clone());
-        tokio::spawn(async move {
+        async move {
             while !shutdown.is_requested() {
                 tokio::select! {
                     lost = wire.listen(&node, heard.clone()) => {
@@ -154,8 +156,8 @@ async fn serve(
                     () = shutdown.requested() => {}
                 }
             }
-        })
-    };
+        }
+    });
     let mut beat = tokio::time::interval(event::BEAT);
     let mut kind = "worker-online";
     let mut batch = Vec::new();
@@ -184,7 +186,7 @@ async fn serve(
             () = shutdown.requested() => break,
         }
     }
-    let _ = listening.await;
+    while listening.join_next().await.is_some() {}
     emit(&*wire, &node, "worker.offline", &teller.of_worker("worker-offline")).await;
 }
 

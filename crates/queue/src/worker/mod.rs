@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use throng_core::Shutdown;
+use tokio::task::JoinSet;
 
 use crate::{DjangoBeat, Error, Message, Policy, Queue, Result, Schedule, Task, TaskId};
 
@@ -232,24 +233,20 @@ impl Worker {
         let celery = wire.map(|wire| Entered::new(wire, &queue, &config, &shutdown));
         let (desk, shutdown, served) = match celery {
             Some(Entered { desk, shutdown, served }) => (Some(desk), shutdown, served),
-            None => (None, shutdown, Vec::new()),
+            None => (None, shutdown, JoinSet::new()),
         };
-        let leader = (!schedules.is_empty()).then(|| {
-            let name = config.name.clone();
-            tokio::spawn(crate::schedule::lead(queue.clone(), schedules, name, shutdown.clone()))
-        });
-        let beats = beats.into_iter().map(|beat| {
-            let name = config.name.clone();
-            tokio::spawn(crate::schedule::django::lead(queue.clone(), beat, name, shutdown.clone()))
-        });
-        let leaders: Vec<_> = leader.into_iter().chain(beats).collect();
+        // They end with the worker, also with one that is dropped.
+        let mut beside = served;
+        if !schedules.is_empty() {
+            let (queue, name) = (queue.clone(), config.name.clone());
+            beside.spawn(crate::schedule::lead(queue, schedules, name, shutdown.clone()));
+        }
+        for beat in beats {
+            let (queue, name) = (queue.clone(), config.name.clone());
+            beside.spawn(crate::schedule::django::lead(queue, beat, name, shutdown.clone()));
+        }
         let report = rounds::Rounds::new(queue, handlers, config, desk).run(shutdown).await;
-        for task in served {
-            let _ = task.await;
-        }
-        for leader in leaders {
-            let _ = leader.await;
-        }
+        while beside.join_next().await.is_some() {}
         Ok(report)
     }
 }
