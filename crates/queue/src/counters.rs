@@ -9,7 +9,7 @@ use std::{
 
 use throng_core::Clock;
 use tokio::{
-    sync::{Mutex as Turn, watch},
+    sync::{Mutex as Turn, oneshot, watch},
     task::JoinSet,
 };
 
@@ -107,6 +107,14 @@ impl Counters {
     /// # Errors
     /// When the engine does not answer; then it is sent as soon as it does, if the process lives.
     pub async fn settle(&self) -> Result<()> {
+        // What was taken out to be sent is sent, also when nobody waits for it any more.
+        let (tell, told) = oneshot::channel();
+        let counters = self.clone();
+        self.spawn(async move { drop(tell.send(counters.send_all_noted().await)) });
+        told.await.unwrap_or_else(|_| Err(self.failed("it was stopped".to_owned())))
+    }
+
+    async fn send_all_noted(&self) -> Result<()> {
         let _turn = self.shared.turn.lock().await;
         let mut settled = Ok(());
         for (counts, message) in self.shared.take_noted()? {
