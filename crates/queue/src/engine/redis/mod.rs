@@ -390,4 +390,21 @@ impl Redis {
             done => done,
         }
     }
+
+    /// Calls of one script, all or none of which are done.
+    async fn invoke_all<T: ::redis::FromRedisValue>(
+        &self,
+        script: &::redis::Script,
+        calls: &[Cmd],
+    ) -> Result<Vec<T>, RedisError> {
+        let mut connection = self.connection.clone();
+        let mut pipe = ::redis::pipe();
+        pipe.atomic();
+        for call in calls {
+            pipe.add_command(call.clone());
+        }
+        // In a transaction a script that is not there would be found missing too late.
+        script.load_async(&mut connection).await?;
+        pipe.query_async(&mut connection).await
+    }
 }

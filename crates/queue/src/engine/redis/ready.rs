@@ -37,11 +37,17 @@ impl Redis {
 
     async fn push_parcels(&self, parcels: &[Arc<Parcel>]) -> Result<Vec<TaskId>, RedisError> {
         let mut ids: Vec<TaskId> = parcels.iter().map(|parcel| parcel.id.clone()).collect();
-        for (nth, chunk) in parcels.chunks(CHUNK).enumerate() {
+        let calls = parcels.chunks(CHUNK).map(|chunk| {
             let bytes = chunk.iter().map(|parcel| parcel.text.len() + 256).sum();
             let mut call = self.call(&self.scripts.push, chunk.len() * 9, bytes);
             chunk.iter().for_each(|parcel| parcel.add_to(&mut call));
-            let others: Vec<(usize, String)> = self.invoke(&self.scripts.push, &call).await?;
+            call
+        });
+        let answers: Vec<Vec<(usize, String)>> = match &*calls.collect::<Vec<_>>() {
+            [call] => vec![self.invoke(&self.scripts.push, call).await?],
+            calls => self.invoke_all(&self.scripts.push, calls).await?,
+        };
+        for (nth, others) in answers.into_iter().enumerate() {
             for (at, id) in others {
                 ids[nth * CHUNK + at] = id.into();
             }
