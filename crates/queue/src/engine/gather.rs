@@ -8,13 +8,11 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-#[cfg(feature = "rabbitmq")]
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
 
 use tokio::sync::oneshot;
+
+#[cfg(feature = "rabbitmq")]
+use super::lasting::lasting;
 
 /// Pushes that wait for the commit that they will share. A `T` is
 /// what is pushed, cheap to clone; an `A` is the answer for one.
@@ -132,7 +130,7 @@ impl<T: Clone, A> Gather<T, A> {
             tell(others, answers.split_off(own));
             answers
         };
-        Some(Lasting(Some(Box::pin(work))).await)
+        Some(lasting(work).await)
     }
 
     /// Leads if there is room for one more who does, and waits with his items for a word otherwise.
@@ -161,38 +159,6 @@ impl<T: Clone, A> Gather<T, A> {
             count += 1;
         }
         state.waiting.drain(..count).collect()
-    }
-}
-
-/// Work that goes on without whoever waits for it: dropped before its end, it is left to the
-/// runtime.
-#[cfg(feature = "rabbitmq")]
-struct Lasting<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
-
-#[cfg(feature = "rabbitmq")]
-impl<F: Future<Output: Send> + Send + 'static> Future for Lasting<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(work) = &mut self.0 else { return Poll::Pending };
-        let done = work.as_mut().poll(cx);
-        if done.is_ready() {
-            self.0 = None;
-        }
-        done
-    }
-}
-
-#[cfg(feature = "rabbitmq")]
-impl<F: Future<Output: Send> + Send + 'static> Drop for Lasting<F> {
-    fn drop(&mut self) {
-        // While it panics nobody may poll it again; without a runtime nobody can.
-        if let Some(rest) = self.0.take()
-            && !std::thread::panicking()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            drop(runtime.spawn(rest));
-        }
     }
 }
 

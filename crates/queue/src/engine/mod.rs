@@ -20,6 +20,8 @@ pub(crate) mod chord;
 pub mod database;
 mod gather;
 #[cfg(feature = "rabbitmq")]
+mod lasting;
+#[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 #[cfg(feature = "redis")]
 pub mod redis;

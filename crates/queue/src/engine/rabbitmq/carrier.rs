@@ -26,7 +26,10 @@ use super::{
 };
 use crate::{
     Error, Message, Result, TaskId,
-    engine::database::{Database, afloat::Unsent},
+    engine::{
+        database::{Database, afloat::Unsent},
+        lasting::lasting,
+    },
 };
 
 #[derive(Debug)]
@@ -123,8 +126,14 @@ impl Carrier {
         vec![(); messages.len()]
     }
 
-    /// Sends all rows that no broker has, in their order.
-    pub(super) async fn carry(&self) -> Result<()> {
+    /// Sends all rows that no broker has, in their order. It goes on without whoever asked for it:
+    /// what was sent and not noted would run twice.
+    pub(super) async fn carry(self: &Arc<Self>) -> Result<()> {
+        let carrier = self.clone();
+        lasting(async move { carrier.carry_rows().await }).await
+    }
+
+    async fn carry_rows(&self) -> Result<()> {
         let _sending = self.sending.write().await;
         self.ledger.promote_due().await?;
         loop {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Held, LIGHT, Rabbitmq, envelope, failed,
+    Broker, Held, LIGHT, envelope, failed,
     glance::Glance,
     is_light,
     node::Link,
@@ -32,12 +32,37 @@ struct Sorted {
     unwanted: Vec<Receipt>,
 }
 
+/// A [`Claim`] that outlives its worker.
+pub(super) struct Wanted {
+    worker: String,
+    queues: Vec<String>,
+    names: Option<Vec<String>>,
+    limit: usize,
+    takes_suspect: bool,
+    lease: Duration,
+}
+
+impl Wanted {
+    pub(super) fn of(claim: &Claim<'_>) -> Self {
+        let Claim { limit, takes_suspect, lease, .. } = *claim;
+        let (worker, queues) = (claim.worker.to_owned(), claim.queues.to_vec());
+        let names = claim.names.map(<[String]>::to_vec);
+        Self { worker, queues, names, limit, takes_suspect, lease }
+    }
+
+    pub(super) fn claim(&self) -> Claim<'_> {
+        let Self { worker, queues, names, limit, takes_suspect, lease } = self;
+        let (limit, takes_suspect, lease) = (*limit, *takes_suspect, *lease);
+        Claim { worker, queues, names: names.as_deref(), limit, takes_suspect, lease }
+    }
+}
+
 enum Place {
     Light(Claimed),
     Row(TaskId),
 }
 
-impl Rabbitmq {
+impl Broker {
     pub(super) async fn claim_tasks(&self, claim: &Claim<'_>) -> Result<Batch> {
         let _one = self.taking.lock().await;
         let Glance { paused, next_due_ms, is_new, .. } = self.glance(claim.queues).await?;
@@ -84,6 +109,7 @@ impl Rabbitmq {
             return look_through(links, claim.queues, limit).await;
         }
         let queues = claim.queues;
+        *self.lock_claimed_at() = Some(Instant::now());
         let mut must_look = self.carrier.must_look.swap(false, Ordering::SeqCst);
         let room = self.lock_held().len() + limit;
         let mut channels = Vec::with_capacity(links.len());

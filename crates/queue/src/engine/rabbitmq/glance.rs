@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Rabbitmq;
+use super::Broker;
 use crate::{
     Result,
     engine::{Ended, Engine as _, Verdict},
@@ -69,7 +69,7 @@ impl Last {
     }
 }
 
-impl Rabbitmq {
+impl Broker {
     /// Looks into the books if the last look was too long ago, and sends what has become due.
     pub(super) async fn glance(&self, queues: &[String]) -> Result<Glance> {
         let since_ms = self.clock.now_ms();

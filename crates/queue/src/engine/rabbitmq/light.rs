@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{NAME, Rabbitmq, carrier::Carrier, envelope::Outgoing, node::Fate, router};
+use super::{Broker, NAME, carrier::Carrier, envelope::Outgoing, node::Fate, router};
 use crate::{Error, Message, Result, TaskId, engine::Engine as _};
 
 /// A publication that goes on after its push was acknowledged.
@@ -20,7 +20,7 @@ pub(super) struct Late {
 /// What one of those that share a publication is told.
 pub(super) type Answer = Result<(), Arc<Error>>;
 
-impl Rabbitmq {
+impl Broker {
     pub(super) async fn push_light(&self, messages: &[&Message]) -> Result<()> {
         let now_ms = self.clock.now_ms();
         let outgoing =

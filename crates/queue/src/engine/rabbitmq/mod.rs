@@ -13,16 +13,12 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use lapin::{
-    Channel,
-    message::Delivery,
-    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
-};
+use lapin::{Channel, message::Delivery, uri::AMQPUri};
 use throng_core::{Clock, EngineUrl};
 use throng_db::{Db, Tx};
 use tokio::{
@@ -31,7 +27,9 @@ use tokio::{
 };
 
 use self::{
+    address::{addresses, read_weights},
     carrier::Carrier,
+    claim::Wanted,
     envelope::Outgoing,
     glance::Last,
     light::{Answer, Late},
@@ -43,10 +41,12 @@ use self::{
 };
 use super::{
     Batch, Claim, Ended, Engine, Fire, Lease, Limit, Part, Tended, Turn, database::Database,
-    gather::Gather,
+    gather::Gather, lasting::lasting,
 };
 use crate::{Count, Error, Filter, Message, Record, Result, State, TaskId};
 
+mod address;
+mod broker;
 mod carrier;
 mod claim;
 mod doubt;
@@ -65,6 +65,14 @@ mod taps;
 
 /// Tasks that RabbitMQ hands out, with the site's database as the ledger.
 pub struct Rabbitmq {
+    /// What is begun with it ends, also when whoever began it leaves.
+    broker: Arc<Broker>,
+    /// What keeps the connections; stops with the engine.
+    _keepers: JoinSet<()>,
+}
+
+/// The nodes and the ledger.
+struct Broker {
     carrier: Arc<Carrier>,
     clock: Clock,
     store: Arc<Store>,
@@ -88,8 +96,8 @@ pub struct Rabbitmq {
     uris: Vec<AMQPUri>,
     /// Pushes that were acknowledged before their node confirmed them.
     late: mpsc::Sender<Late>,
-    /// What keeps the connections; stops with the engine.
-    _keepers: JoinSet<()>,
+    /// When a worker here last asked for tasks, while there are taps.
+    claimed_at: Mutex<Option<Instant>>,
 }
 
 /// A task that a delivery holds.
@@ -161,7 +169,8 @@ impl Rabbitmq {
         let keeps = Gather::new(1, carrier::MANY as usize);
         let sends = Gather::new(FLIGHTS, router::WINDOW);
         let lights = Gather::new(FLIGHTS, router::WINDOW);
-        Ok(Self {
+        let claimed_at = Mutex::new(None);
+        let broker = Arc::new(Broker {
             carrier,
             clock,
             store,
@@ -177,46 +186,16 @@ impl Rabbitmq {
             holder,
             uris,
             late,
-            _keepers: keepers,
-        })
-    }
-
-    fn lock_held(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_replies(&self) -> MutexGuard<'_, HashMap<Lease, (String, String)>> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives back what was brought and nobody claimed. Whoever calls holds `taking`.
-    async fn give_back(&self) {
-        let holds = !self.lock_held().is_empty();
-        taps::give_back(&self.carrier.router.links(), &self.store, holds).await;
-        self.carrier.must_look.store(true, Ordering::SeqCst);
-    }
-
-    async fn push_kept(&self, messages: &[&Message], now_ms: i64) -> Result<Vec<TaskId>> {
-        let messages: Vec<Arc<Message>> =
-            messages.iter().map(|message| Arc::new((*message).clone())).collect();
-        let keep = |all: Vec<Arc<Message>>| async move { self.carrier.keep_rows(&all).await };
-        let ids = self.keeps.push(messages.clone(), keep).await?;
-        self.last.forget();
-        let is_due = |message: &Message| message.due_ms(now_ms).is_none_or(|at_ms| at_ms <= now_ms);
-        // One whose unique key another holds was not kept.
-        let kept = messages.into_iter().zip(&ids).filter(|(message, id)| message.id() == **id);
-        let due: Vec<Arc<Message>> =
-            kept.map(|(message, _)| message).filter(|message| is_due(message)).collect();
-        if !due.is_empty() {
-            self.sends.push_once(due, |all| self.carrier.clone().send_pushed(all)).await;
-        }
-        Ok(ids)
+            claimed_at,
+        });
+        keepers.spawn(broker::keep(Arc::downgrade(&broker)));
+        Ok(Self { broker, _keepers: keepers })
     }
 }
 
 impl fmt::Debug for Rabbitmq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rabbitmq").field("nodes", &self.carrier.router.nodes.len()).finish()
+        f.debug_struct("Rabbitmq").field("nodes", &self.broker.carrier.router.nodes.len()).finish()
     }
 }
 
@@ -227,106 +206,109 @@ impl Engine for Rabbitmq {
     }
 
     fn wakes(&self) -> watch::Receiver<u64> {
-        self.carrier.ledger.wakes()
+        self.broker.carrier.ledger.wakes()
     }
 
     fn finishes(&self) -> watch::Receiver<u64> {
-        self.carrier.ledger.finishes()
+        self.broker.carrier.ledger.finishes()
     }
 
     async fn push(&self, messages: &[Message]) -> Result<Vec<TaskId>> {
-        let now_ms = self.clock.now_ms();
-        let (light, kept): (Vec<&Message>, Vec<&Message>) =
-            messages.iter().partition(|message| is_light(message, now_ms));
-        if !light.is_empty() {
-            self.push_light(&light).await?;
+        let now_ms = self.broker.clock.now_ms();
+        let lights = messages.iter().filter(|message| is_light(message, now_ms)).count();
+        if lights == 0 || lights == messages.len() {
+            return self.broker.push_all(messages, now_ms).await;
         }
-        if kept.is_empty() {
-            return Ok(messages.iter().map(Message::id).collect());
-        }
-        let mut kept = Box::pin(self.push_kept(&kept, now_ms)).await?.into_iter();
-        let id = |message: &Message| match is_light(message, now_ms) {
-            true => message.id(),
-            false => kept.next().unwrap_or_else(|| message.id()),
-        };
-        Ok(messages.iter().map(id).collect())
+        let (broker, messages) = (self.broker.clone(), messages.to_vec());
+        lasting(async move { broker.push_all(&messages, now_ms).await }).await
     }
 
     async fn push_in(&self, tx: &Tx, message: &Message) -> Result<TaskId> {
-        let id = self.carrier.ledger.push_in(tx, message).await?;
-        self.last.forget();
-        let carrier = self.carrier.clone();
+        let id = self.broker.carrier.ledger.push_in(tx, message).await?;
+        self.broker.last.forget();
+        let carrier = self.broker.carrier.clone();
         tx.after_commit(move || carrier.asked.notify_one());
         Ok(id)
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Batch> {
-        self.claim_tasks(claim).await
+        // What came to this process must not be forgotten because a worker leaves.
+        let (broker, wanted) = (self.broker.clone(), Wanted::of(claim));
+        lasting(async move { broker.claim_tasks(&wanted.claim()).await }).await
     }
 
     async fn extend(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
-        self.extend_leases(leases, by).await
+        let (broker, leases) = (self.broker.clone(), leases.to_vec());
+        lasting(async move { broker.extend_leases(&leases, by).await }).await
     }
 
     async fn settle(&self, ended: &[Ended]) -> Result<Vec<bool>> {
-        let recorded = self.settle_ended(ended).await;
-        self.last.forget_after(ended);
-        recorded
+        let (broker, ended) = (self.broker.clone(), ended.to_vec());
+        lasting(async move {
+            let recorded = broker.settle_ended(&ended).await;
+            broker.last.forget_after(&ended);
+            recorded
+        })
+        .await
     }
 
     async fn note_progress(&self, lease: &Lease, progress: &serde_json::Value) -> Result<()> {
-        let lease = self.known_as(lease);
+        let lease = self.broker.known_as(lease);
         if lease.row == LIGHT {
             let what = "keep the progress of a task that ignores its result";
             return Err(Error::Unsupported { engine: NAME, what });
         }
-        self.carrier.ledger.note_progress(&lease, progress).await
+        self.broker.carrier.ledger.note_progress(&lease, progress).await
     }
 
     async fn turns(&self, wanted: &[Vec<Limit>]) -> Result<Vec<Turn>> {
-        self.carrier.ledger.turns(wanted).await
+        self.broker.carrier.ledger.turns(wanted).await
     }
 
     async fn tend(&self, max_crashes: u32) -> Result<Tended> {
-        let tended = self.tend_tasks(max_crashes).await;
-        self.last.forget();
-        tended
+        let broker = self.broker.clone();
+        lasting(async move {
+            let tended = broker.tend_tasks(max_crashes).await;
+            broker.last.forget();
+            tended
+        })
+        .await
     }
 
     async fn unfollowed(&self) -> Result<Vec<Record>> {
-        self.carrier.ledger.unfollowed().await
+        self.broker.carrier.ledger.unfollowed().await
     }
 
     async fn followed(&self, tasks: &[Record]) -> Result<()> {
-        self.carrier.ledger.followed(tasks).await
+        self.broker.carrier.ledger.followed(tasks).await
     }
 
     async fn unpark(&self, names: &[String]) -> Result<u64> {
-        self.last.forget();
-        let unparked = self.carrier.ledger.unpark(names).await?;
+        self.broker.last.forget();
+        let unparked = self.broker.carrier.ledger.unpark(names).await?;
         if unparked > 0 {
-            self.carrier.carry().await?;
+            self.broker.carrier.carry().await?;
         }
         Ok(unparked)
     }
 
     async fn find(&self, id: &TaskId) -> Result<Option<Record>> {
-        self.carrier.ledger.find(id).await
+        self.broker.carrier.ledger.find(id).await
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
-        self.carrier.ledger.list(filter).await
+        self.broker.carrier.ledger.list(filter).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>> {
-        let mut counts = self.carrier.ledger.counts().await?;
-        let links = self.carrier.router.links();
+        let mut counts = self.broker.carrier.ledger.counts().await?;
+        let links = self.broker.carrier.router.links();
         let mut queues: Vec<String> = links.iter().flat_map(|link| link.declared()).collect();
         queues.extend(counts.iter().map(|count| count.queue.clone()));
         queues.sort();
         queues.dedup();
         for queue in queues {
-            let messages = self.count_messages(&queue).await?;
+            let messages = self.broker.count_messages(&queue).await?;
             let is_it = |count: &&mut Count| count.queue == queue && count.state == State::Queued;
             // Those with a row have a message too; what is beyond them is light, or a stranger's.
             match counts.iter_mut().find(is_it) {
@@ -342,84 +324,69 @@ impl Engine for Rabbitmq {
     }
 
     async fn retry(&self, id: &TaskId, edited: Option<&Message>) -> Result<bool> {
-        let is_retried = self.carrier.ledger.retry(id, edited).await?;
-        self.last.forget();
+        let is_retried = self.broker.carrier.ledger.retry(id, edited).await?;
+        self.broker.last.forget();
         if is_retried {
-            self.carrier.carry().await?;
+            self.broker.carrier.carry().await?;
         }
         Ok(is_retried)
     }
 
     async fn cancel(&self, id: &TaskId) -> Result<bool> {
-        self.carrier.ledger.cancel(id).await
+        self.broker.carrier.ledger.cancel(id).await
     }
 
     async fn keep_dead(&self, letter: &Record) -> Result<()> {
-        self.carrier.ledger.keep_dead(letter).await
+        self.broker.carrier.ledger.keep_dead(letter).await
     }
 
     async fn forget(&self, id: &TaskId) -> Result<bool> {
-        self.carrier.ledger.forget(id).await
+        self.broker.carrier.ledger.forget(id).await
     }
 
     async fn purge(&self, queue: &str, state: State) -> Result<u64> {
-        let mut purged = self.carrier.ledger.purge(queue, state).await?;
-        if state == State::Queued {
-            let _one = self.taking.lock().await;
-            self.give_back().await;
-            let mut messages = 0;
-            for link in self.carrier.router.links() {
-                messages += link.purge(queue).await.map_err(failed("purge tasks"))?;
-            }
-            purged = purged.max(messages);
-        }
-        Ok(purged)
+        let (broker, queue) = (self.broker.clone(), queue.to_owned());
+        lasting(async move { broker.purge_tasks(&queue, state).await }).await
     }
 
     async fn pause(&self, queue: &str, is_paused: bool) -> Result<()> {
-        self.carrier.ledger.pause(queue, is_paused).await?;
-        self.last.forget();
-        if is_paused {
-            // What was brought here already is for others, if they are not told to pause.
-            let _one = self.taking.lock().await;
-            self.give_back().await;
-        }
-        Ok(())
+        let (broker, queue) = (self.broker.clone(), queue.to_owned());
+        lasting(async move { broker.pause_queue(&queue, is_paused).await }).await
     }
 
     async fn paused(&self) -> Result<Vec<String>> {
-        self.carrier.ledger.paused().await
+        self.broker.carrier.ledger.paused().await
     }
 
     async fn lead(&self, role: &str, holder: &str, lease: Duration) -> Result<bool> {
-        self.carrier.ledger.lead(role, holder, lease).await
+        self.broker.carrier.ledger.lead(role, holder, lease).await
     }
 
     fn celery(&self) -> Option<Arc<dyn super::Wire>> {
-        Some(Arc::new(crate::celery::rabbitmq::Exchanges::new(&self.uris)))
+        Some(Arc::new(crate::celery::rabbitmq::Exchanges::new(&self.broker.uris)))
     }
 
     async fn last_fire(&self, schedule: &str, now_ms: i64) -> Result<i64> {
-        self.carrier.ledger.last_fire(schedule, now_ms).await
+        self.broker.carrier.ledger.last_fire(schedule, now_ms).await
     }
 
     async fn open_chord(&self, group: &str, parts: usize) -> Result<()> {
-        self.carrier.ledger.open_chord(group, parts).await
+        self.broker.carrier.ledger.open_chord(group, parts).await
     }
 
     async fn join(&self, part: &Part<'_>) -> Result<Option<Vec<serde_json::Value>>> {
-        self.carrier.ledger.join(part).await
+        self.broker.carrier.ledger.join(part).await
     }
 
     async fn close_chord(&self, part: &Part<'_>, failed: Option<(&TaskId, &str)>) -> Result<()> {
-        self.carrier.ledger.close_chord(part, failed).await
+        self.broker.carrier.ledger.close_chord(part, failed).await
     }
 
     async fn fire(&self, fire: &Fire<'_>) -> Result<bool> {
-        let has_fired = self.carrier.ledger.fire(fire).await?;
-        self.last.forget();
+        let has_fired = self.broker.carrier.ledger.fire(fire).await?;
+        self.broker.last.forget();
         if has_fired && fire.message.is_some() {
-            self.carrier.carry().await?;
+            self.broker.carrier.carry().await?;
         }
         Ok(has_fired)
     }
@@ -435,50 +402,6 @@ fn is_light(message: &Message, now_ms: i64) -> bool {
         && !message.is_awaited()
 }
 
-fn addresses(url: &EngineUrl) -> Result<Vec<AMQPUri>> {
-    if url.hosts().is_empty() {
-        return Err(url.fault("host", "it names a node, like amqp://127.0.0.1:5672/").into());
-    }
-    let vhost = match url.path().trim_start_matches('/') {
-        "" => "/".to_owned(),
-        vhost => vhost.to_owned(),
-    };
-    let uri = |host: &throng_core::url::Host| AMQPUri {
-        scheme: AMQPScheme::AMQP,
-        authority: AMQPAuthority {
-            userinfo: AMQPUserInfo {
-                username: url.user().unwrap_or("guest").to_owned(),
-                password: url.password().map_or("guest", |word| word.reveal()).to_owned(),
-            },
-            host: host.name.clone(),
-            port: host.port.unwrap_or(5672),
-        },
-        vhost: vhost.clone(),
-        query: AMQPQueryString {
-            heartbeat: Some(HEARTBEAT_S),
-            frame_max: Some(FRAME_BYTES),
-            ..AMQPQueryString::default()
-        },
-    };
-    Ok(url.hosts().iter().map(uri).collect())
-}
-
-/// The shares of the nodes, one each unless they are given.
-fn read_weights(url: &EngineUrl, text: Option<&str>) -> Result<Vec<u32>> {
-    let nodes = url.hosts().len();
-    let Some(text) = text else { return Ok(vec![1; nodes]) };
-    let read: Option<Vec<u32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
-    match read {
-        Some(weights) if weights.len() == nodes && weights.iter().any(|weight| *weight > 0) => {
-            Ok(weights)
-        }
-        _ => {
-            let reason = format!("they are {nodes} numbers, one for each node, like 3,1");
-            Err(url.fault("weights", reason).into())
-        }
-    }
-}
-
 fn failed(doing: &'static str) -> impl FnOnce(lapin::Error) -> Error {
     move |source| Error::Engine { engine: NAME, doing, source: Box::new(source) }
 }
@@ -486,12 +409,6 @@ fn failed(doing: &'static str) -> impl FnOnce(lapin::Error) -> Error {
 const NAME: &str = "rabbitmq";
 /// The row of a lease that a delivery holds.
 const LIGHT: i64 = -1;
-/// A connection that says nothing for twice this long is cut, on both sides: so what a machine that
-/// vanished held runs again within 10 s.
-const HEARTBEAT_S: u16 = 4;
-/// A larger message goes in several frames. The client keeps room for 64 frames on each connection,
-/// which with RabbitMQ's own 128 KiB are 8 MB.
-const FRAME_BYTES: u32 = 32 << 10;
 /// Publications that are under way at once: while a node writes one down, the next is made.
 const FLIGHTS: usize = 4;
 /// More than these are sent again, whether they were confirmed or not.

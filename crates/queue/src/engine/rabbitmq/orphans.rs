@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Held, Rabbitmq, node::Link};
+use super::{Broker, Held, node::Link};
 use crate::{
     Result, TaskId,
     engine::{Ended, Engine as _, Lease, Verdict, database::ran::Orphan},
@@ -40,9 +40,8 @@ impl Recent {
     }
 
     /// Takes those of connections that are lost.
-    fn take_lost(&self) -> Vec<TaskId> {
-        let lost = self.lock().extract_if(.., |one| !one.link.is_alive()).collect::<Vec<_>>();
-        lost.into_iter().flat_map(|one| one.ids).map(|(_, id)| id).collect()
+    fn take_lost(&self) -> Vec<Acknowledged> {
+        self.lock().extract_if(.., |one| !one.link.is_alive()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Acknowledged>> {
@@ -50,11 +49,11 @@ impl Recent {
     }
 }
 
-impl Rabbitmq {
+impl Broker {
     /// Sees to it that what a lost node had given to us does not run again, before anything new is
     /// taken. Whoever calls holds `taking`.
     pub(super) async fn mind_the_lost(&self) -> Result<()> {
-        let (ran, orphans): (Vec<TaskId>, Vec<Orphan>) = {
+        let (lost, orphans): (Vec<Acknowledged>, Vec<Orphan>) = {
             let all = self.lock_held();
             let ran = self.recent.take_lost();
             let lost = all.iter().filter(|(_, held)| !held.link.is_alive());
@@ -64,8 +63,14 @@ impl Rabbitmq {
             };
             (ran, lost.filter_map(orphan).collect())
         };
-        if !ran.is_empty() {
-            self.carrier.ledger.note_ran(&ran).await?;
+        let ran = lost.iter().flat_map(|one| &one.ids).map(|(_, id)| id.clone());
+        let ran: Vec<TaskId> = ran.collect();
+        if !ran.is_empty()
+            && let Err(error) = self.carrier.ledger.note_ran(&ran).await
+        {
+            // Nobody else knows of it: it is noted at the next try.
+            self.recent.lock().extend(lost);
+            return Err(error);
         }
         if orphans.is_empty() {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
-    Held, LIGHT, Rabbitmq,
+    Broker, Held, LIGHT,
     envelope::Told,
     receipt::{Receipt, acknowledge},
 };
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-impl Rabbitmq {
+impl Broker {
     pub(super) async fn extend_leases(&self, leases: &[Lease], by: Duration) -> Result<Vec<Lease>> {
         // A claim that is under way does it as well.
         if let Ok(_one) = self.taking.try_lock() {
@@ -182,19 +182,7 @@ impl Rabbitmq {
 
     pub(super) async fn tend_tasks(&self, max_crashes: u32) -> Result<Tended> {
         let tended = self.carrier.ledger.tend(max_crashes).await?;
-        let now = self.clock.elapsed();
-        let late: Vec<Lease> = {
-            let all = self.lock_held();
-            let late = all.iter().filter(|(_, held)| held.until < now);
-            late.map(|(lease, _)| lease.clone()).collect()
-        };
-        for lease in late {
-            self.let_go(&lease).await;
-        }
-        if self.store.is_stale() {
-            let _one = self.taking.lock().await;
-            self.give_back().await;
-        }
+        self.let_go_of_late().await;
         // What another process left behind is carried by one of those that live.
         if self.carrier.ledger.lead(CARRIES, &self.holder, CARRY_LEASE).await? {
             self.carrier.ledger.promote_due().await?;
