@@ -8,6 +8,8 @@ use throng_queue::{MIGRATIONS, Queue, TaskId, Worker, WorkerConfig};
 pub(crate) struct Place {
     pub(crate) queue: Queue,
     pub(crate) name: String,
+    url: String,
+    db: Db,
     _folder: tempfile::TempDir,
 }
 
@@ -16,6 +18,11 @@ impl Place {
         let queues = vec![self.name.clone()];
         let config = WorkerConfig { queues, ..WorkerConfig::default() };
         Worker::new(self.queue.clone()).config(config)
+    }
+
+    /// The same queue, as another process has it.
+    pub(crate) async fn again(&self) -> Queue {
+        Queue::open(&self.url, self.db.clone(), Clock::system()).await.unwrap()
     }
 }
 
@@ -30,8 +37,8 @@ pub(crate) async fn everywhere() -> Vec<Place> {
         let folder = tempfile::tempdir().unwrap();
         let db = Db::sqlite(folder.path().join("site.db")).await.unwrap();
         let _ = db.migrate(&[MIGRATIONS]).await.unwrap();
-        let queue = Queue::open(&url, db, Clock::system()).await.unwrap();
-        places.push(Place { queue, name: TaskId::random().to_string(), _folder: folder });
+        let queue = Queue::open(&url, db.clone(), Clock::system()).await.unwrap();
+        places.push(Place { queue, name: TaskId::random().to_string(), url, db, _folder: folder });
     }
     places
 }
