@@ -119,17 +119,25 @@ mod before {
         }
 
         pub(super) async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result {
-            let drain = self.door.site().config().web.drain;
+            let Self { edge, door, log, figures } = self;
+            let drain = door.site().config().web.drain;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let writer = self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let writer = log.lock().unwrap_or_else(PoisonError::into_inner).take();
             let written = writer.map(|lines| tokio::spawn(lines.run(tokio::io::stdout())));
-            let Self { edge, figures, .. } = self;
             let told = async {
                 if let Some(listen) = figures {
                     edge.serve_figures(listen, shutdown.clone()).await;
                 }
             };
-            let (served, ()) = tokio::join!(edge.serve(listener, shutdown.clone(), drain), told);
+            let asked = async {
+                shutdown.requested().await;
+                tokio::time::Instant::now()
+            };
+            let serving = edge.serve(listener, shutdown.clone(), drain);
+            let (served, (), asked) = tokio::join!(serving, told, asked);
+            if tokio::time::timeout_at(asked + drain, door.finish()).await.is_err() {
+                tracing::warn!("requests whose visitors had left did not finish in time");
+            }
             drop(edge);
             if let Some(written) = written {
                 // Its end needs every clone of the edge to be gone; what is written by then counts.

@@ -14,7 +14,9 @@ use tower::{Service, util::MapRequestLayer};
 
 use super::{
     asked::Asked,
-    assets, body, csrf, headers, health,
+    assets, body, csrf,
+    finish::Finish,
+    headers, health,
     log::{Line, RequestIds, Route},
     metrics,
     session::Memory,
@@ -27,15 +29,16 @@ pub(crate) struct Door {
     pub(super) site: Site,
     pub(super) rules: Rules,
     ids: RequestIds,
+    finish: Finish,
 }
 
 /// An answer, and what the log says about it.
-struct Page {
+pub(super) struct Page {
     /// The template of the route that was taken.
-    route: String,
+    pub(super) route: String,
     /// Where the database's statements went and why; empty where there is one place only.
-    routes: String,
-    response: Response,
+    pub(super) routes: String,
+    pub(super) response: Response,
 }
 
 /// The id under which whatever stands before the door knows the request.
@@ -60,7 +63,8 @@ impl Door {
             .layer((MapRequestLayer::new(Route::note::<Body>), DefaultBodyLimit::disable()))
             .with_state(site.clone());
         metrics::describe();
-        Self { router, site, rules, ids: RequestIds::new() }
+        let finish = Finish::new(site.config().web.max_connections);
+        Self { router, site, rules, ids: RequestIds::new(), finish }
     }
 
     /// The site behind the door.
@@ -69,7 +73,10 @@ impl Door {
     }
 
     /// Answers one request. Never fails and never panics: what goes wrong is a page.
-    pub(crate) async fn answer(&self, request: Request<Body>) -> Response {
+    ///
+    /// When nobody waits for the answer any more, what only reads is dropped; what may change
+    /// something goes on to its end, as [`Door::finish`] says.
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Body>) -> Response {
         if let Some(page) = health::asked(&request) {
             return health::answer(&self.site, page).await;
         }
@@ -82,6 +89,10 @@ impl Door {
         let Page { route, routes, mut response } = match self.file(&request) {
             Some(response) => {
                 Page { route: assets::PREFIX.to_owned(), routes: String::new(), response }
+            }
+            None if csrf::is_unsafe(&method) => {
+                let (door, id) = (Arc::clone(self), id.clone());
+                self.finish.run(async move { door.page(&id, request).await }).await
             }
             None => self.page(&id, request).await,
         };
@@ -104,6 +115,12 @@ impl Door {
             Line { id, method, route, routes: &routes, status, took, bytes }.write();
         }
         response
+    }
+
+    /// Waits for the requests that go on although their visitors have left. Call it once no more
+    /// come in.
+    pub(crate) async fn finish(&self) {
+        self.finish.all().await;
     }
 
     fn file(&self, request: &Request<Body>) -> Option<Response> {

@@ -12,6 +12,7 @@ pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod door;
 mod explain;
+mod finish;
 mod flash;
 mod headers;
 mod health;

@@ -53,9 +53,16 @@ pub(crate) async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: Shut
         }
     }
     drop(listener);
-    let all_done = async { while connections.join_next().await.is_some() {} };
+    let all_done = async {
+        while connections.join_next().await.is_some() {}
+        door.finish().await;
+    };
     if tokio::time::timeout(web.drain, all_done).await.is_err() {
         let left = connections.len();
+        if left == 0 {
+            tracing::warn!("requests whose visitors had left did not finish in time");
+            return Ok(());
+        }
         tracing::warn!(
             connections = left,
             "closing {left} connections that did not finish in time"

@@ -21,6 +21,7 @@ mod edge;
 mod errors;
 #[cfg(feature = "edge")]
 mod full;
+mod leaving;
 mod limits;
 mod outer;
 mod pages;

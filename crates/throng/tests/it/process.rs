@@ -86,6 +86,12 @@ impl Site {
         kill(self.pid(), signal);
     }
 
+    /// Asks the process to stop, and waits until it has: its exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.exit_code()
+    }
+
     /// Waits until the process has ended.
     fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()

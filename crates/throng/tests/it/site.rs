@@ -33,6 +33,7 @@ pub(crate) fn app() -> App {
         .route("/refused", get(async || Err::<(), _>(Error::refused("only 2 <seats> are left"))))
         .route("/busy", get(async || Err::<(), _>(Error::unavailable(Duration::from_secs(7)))))
         .route("/slow", get(slow))
+        .route("/hook/slow", post(slow_write))
         .route("/later", post(later))
         .route("/ticks", get(ticks))
         .assets(ASSETS)
@@ -116,6 +117,13 @@ async fn panics() -> &'static str {
 async fn slow() -> &'static str {
     tokio::time::sleep(Duration::from_millis(700)).await;
     "finished"
+}
+
+/// Writes where the process stands, after a while that nobody may cut short.
+async fn slow_write() -> Result {
+    tracing::info!("a slow write begins");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    Ok(std::fs::write("written", "")?)
 }
 
 async fn later(cx: Ctx) -> Result {
