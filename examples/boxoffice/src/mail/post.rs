@@ -1,7 +1,8 @@
 //! Where letters go.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
@@ -159,21 +160,31 @@ fn smtp(url: &EngineUrl, tls: Option<&str>) -> Result<AsyncSmtpTransport<Tokio1E
 }
 
 /// Writes a file whole or not at all, and leaves one alone that is there.
+///
+/// Whoever writes has the draft locked; another one fails and is to come back. A writer that was killed
+/// leaves the draft without the lock, and the next one takes it.
 fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let draft = path.with_extension("draft");
+    let mut file = File::options().create(true).truncate(false).write(true).open(&draft)?;
+    file.try_lock().map_err(io::Error::from)?;
+    if path.exists() {
+        // Somebody was faster between the two looks; the draft, if it is still there, is nobody's.
+        let _ = std::fs::remove_file(&draft);
+        return Ok(());
+    }
     let written = (|| {
-        let mut file = std::fs::File::create(&draft)?;
-        io::Write::write_all(&mut file, bytes)?;
+        file.set_len(0)?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&draft, path)
     })();
     if written.is_err() {
-        let _ = std::fs::remove_file(&draft);
+        // Gives the room back. The file stays: others may be waiting for its lock.
+        let _ = file.set_len(0);
     }
     written
 }

@@ -45,6 +45,23 @@ async fn a_letter_is_written_once_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_letter_whose_writer_was_killed_is_written_by_the_next_and_leaves_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = folder.path();
+    let post = post(&format!("dir:{}", mail.display())).unwrap();
+    let draft = mail.join("tickets-bx-00000-00000.draft");
+    std::fs::write(&draft, "half of a much longer letter".repeat(1_000)).unwrap();
+    let writing = std::fs::File::open(&draft).unwrap();
+    writing.lock().unwrap();
+    assert!(post.send(&letter()).await.is_err(), "somebody is writing it");
+    drop(writing);
+    post.send(&letter()).await.unwrap();
+    let files: Vec<_> = std::fs::read_dir(mail).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files, [mail.join("tickets-bx-00000-00000.eml")]);
+    assert!(!std::fs::read_to_string(&files[0]).unwrap().contains("half of a much longer"));
+}
+
+#[tokio::test]
 async fn a_wrong_url_or_address_is_told_by_name() {
     for (url, told) in [
         ("ftp://example.com", "ftp"),
