@@ -29,11 +29,14 @@ pub(super) async fn unfollow_organiser(guest: Guest, Path(id): Path<i64>) -> Res
 }
 
 async fn person(guest: Guest, username: &str, follow: bool) -> Result<Response> {
-    guest.member()?;
+    let me = guest.member()?.id;
     let person = users::find_by_username(&guest.cx.db, username).await?;
     let person = person.ok_or_else(|| Error::not_found("there is no such person"))?;
-    set(&guest, Target::Person(person.id), follow).await?;
     let path = format!("/people/{}", encode(&person.username));
+    if person.id == me {
+        return Ok(guest.warned(&path, "This is you. Nobody follows themselves."));
+    }
+    set(&guest, Target::Person(person.id), follow).await?;
     Ok(guest.told(&path, words(talk::name(&person), follow)))
 }
 

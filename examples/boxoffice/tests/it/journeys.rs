@@ -131,6 +131,7 @@ async fn following_fills_the_timeline() {
     assert!(site.get(&host).await.text().contains("Following"));
     assert!(site.get("/timeline").await.text().contains(&format!("/events/{}", event.id)));
     assert_eq!(site.post("/people/mei/follow", &[("", "")]).await.status(), 303);
+    assert!(site.get("/people/mei").await.text().contains("Nobody follows themselves"));
     assert_eq!(site.post("/people/nobody/follow", &[("", "")]).await.status(), 404);
     finish(site).await;
 }
