@@ -18,6 +18,7 @@ mod clusters;
 mod house;
 mod import;
 mod journeys;
+mod leavers;
 mod links;
 mod lists;
 mod live;

@@ -45,6 +45,17 @@ impl Process {
         Self { child, address: address.expect("it listens") }
     }
 
+    /// How many files and sockets it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Asks it to stop, and waits until it has: its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        terminate(self.child.id());
+        self.child.wait().unwrap().code()
+    }
+
     /// The session cookie of a member of the demo.
     pub(crate) fn sign_in(&self) -> String {
         let body = r#"{"username": "jonas", "password": "boxoffice-demo"}"#;
@@ -85,6 +96,12 @@ impl Process {
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.unwrap(), answer)
     }
+}
+
+/// Asks a process to stop, as an operator does.
+pub(crate) fn terminate(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
 impl Drop for Process {
