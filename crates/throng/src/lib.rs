@@ -109,3 +109,8 @@ pub use web::Visitor;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And what the queue's guide shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/queue.md")]
+struct QueueGuide;

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use throng_queue::{Delivery, Outcome, Policy, Signal};
 
-use crate::{Ctx, ErrorKind, Result, Site, ctx::seen};
+use crate::{Ctx, ErrorKind, Result, Site, ctx::run::Run};
 
 /// Hears of every change to a table that the site signals with
 /// [`Queue::signal_in`](crate::Queue::signal_in). Each receiver has a task of its own for each
@@ -74,9 +74,9 @@ impl Hearing {
 }
 
 async fn run<R: Receiver>(site: Site, signal: Signal, delivery: Delivery) -> Outcome {
-    let cx = site.ctx_with(seen::of_task(&site.0.db, &delivery));
-    match R::hear(cx, signal).await {
-        Ok(()) => Outcome::done(),
+    let run = Run::of(delivery);
+    match R::hear(run.ctx(&site), signal).await {
+        Ok(()) => run.done(),
         Err(error) if error.kind() == ErrorKind::Refuse => Outcome::dead(error),
         Err(error) => Outcome::Retry { reason: error.to_string(), after: error.retry_after() },
     }

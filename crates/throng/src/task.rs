@@ -7,7 +7,10 @@ use serde_json::Value;
 use throng_db::{Db, Tx, outbox};
 use throng_queue::{Delivery, Message, Outcome, Policy, Signal, TaskId};
 
-use crate::{Ctx, ErrorKind, Result, Site, ctx::seen};
+use crate::{
+    Ctx, ErrorKind, Result, Site,
+    ctx::{run::Run, seen},
+};
 
 /// A kind of task: its fields are the arguments, [`Task::run`] is the work.
 ///
@@ -62,7 +65,8 @@ pub trait Task: Serialize + DeserializeOwned + Send + Sync + 'static {
         None
     }
 
-    /// Does the work.
+    /// Does the work. Its context knows the task's id and how often it was tried
+    /// ([`Ctx::delivery`]), and takes what it returns ([`Ctx::answer`]).
     fn run(self, cx: Ctx) -> impl Future<Output = Result> + Send;
 }
 
@@ -159,6 +163,10 @@ impl Deref for Queue {
 /// # Errors
 /// When the task's fields are not JSON.
 pub fn message<T: Task>(task: &T) -> Result<Message> {
+    Ok(written(task)?)
+}
+
+fn written<T: Task>(task: &T) -> throng_queue::Result<Message> {
     let policy = T::policy();
     let message = Message::new(T::NAME, task)?.queue(T::QUEUE);
     let message = message.time_limits(policy.soft_limit, policy.hard_limit);
@@ -185,7 +193,7 @@ pub(crate) struct Kind {
     /// Whose turn a message takes, where there is a limit for each.
     pub(crate) rate_key: fn(&Message) -> Option<String>,
     /// Turns arguments from a command line into the message, if they fit.
-    pub(crate) read: fn(Value) -> Result<Message>,
+    pub(crate) read: fn(Value) -> throng_queue::Result<Message>,
     pub(crate) run: fn(Site, Delivery) -> Running,
 }
 
@@ -199,7 +207,8 @@ impl Kind {
             queue: T::QUEUE,
             policy: T::policy(),
             rate_key: |message| message.arguments::<T>().ok()?.rate_key(),
-            read: |arguments| message(&serde_json::from_value::<T>(arguments)?),
+            // As a worker would read them, whoever sent them.
+            read: |arguments| written::<T>(&Message::new(T::NAME, arguments)?.arguments()?),
             run: |site, delivery| Box::pin(run::<T>(site, delivery)),
         }
     }
@@ -210,10 +219,43 @@ async fn run<T: Task>(site: Site, delivery: Delivery) -> Outcome {
         Ok(task) => task,
         Err(error) => return Outcome::dead(error),
     };
-    let cx = site.ctx_with(seen::of_task(&site.0.db, &delivery));
-    match task.run(cx).await {
-        Ok(()) => Outcome::done(),
+    let run = Run::of(delivery);
+    match task.run(run.ctx(&site)).await {
+        Ok(()) => run.done(),
         Err(error) if error.kind() == ErrorKind::Refuse => Outcome::dead(error),
         Err(error) => Outcome::Retry { reason: error.to_string(), after: error.retry_after() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Invoice {
+        order: i64,
+        copy_to: Option<String>,
+    }
+
+    impl Task for Invoice {
+        const NAME: &'static str = "invoice";
+
+        async fn run(self, _: Ctx) -> Result {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_command_line_are_read_as_a_worker_reads_them() {
+        let read = |arguments: Value| (Kind::of::<Invoice>().read)(arguments);
+        for arguments in [json!([7]), json!(7), json!({ "order": 7 }), json!([7, null])] {
+            let invoice = read(arguments).unwrap().arguments::<Invoice>().unwrap();
+            assert_eq!((invoice.order, invoice.copy_to), (7, None));
+        }
+        let wrong = read(json!({ "copy_to": "me" })).unwrap_err();
+        assert_eq!(wrong.to_string(), "wrong arguments for task `invoice`: missing field `order`");
     }
 }

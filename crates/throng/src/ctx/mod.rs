@@ -3,6 +3,7 @@
 mod bus;
 mod outer;
 pub(crate) mod pages;
+pub(crate) mod run;
 pub(crate) mod seen;
 
 use std::{
@@ -28,6 +29,7 @@ use crate::{
 
 pub use bus::Bus;
 use pages::Pages;
+use run::Run;
 
 /// The rooms of the site, made for each request, task and command. Take it as an argument:
 ///
@@ -56,6 +58,8 @@ pub struct Ctx {
     site: Site,
     /// The page that is being made, where this is for one.
     page: Option<Arc<Memory>>,
+    /// The run of a task, where this is for one.
+    run: Option<Arc<Run>>,
 }
 
 impl Ctx {
@@ -182,6 +186,7 @@ impl Site {
             ids: ids.clone(),
             site: self.clone(),
             page: None,
+            run: None,
         }
     }
 

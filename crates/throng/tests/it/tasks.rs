@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use throng::{
-    Counter, Ctx, Receiver, Result,
+    Counter, Ctx, Error, Receiver, Result, Task,
     queue::{Filter, Signal, State},
     testing,
 };
@@ -59,6 +61,41 @@ async fn a_refusal_is_final_and_a_defect_is_tried_again() {
     assert_eq!(cx.queue.find(&broken).await.unwrap().state, State::Dead);
     let left = std::panic::AssertUnwindSafe(site.finish()).catch_unwind().await;
     assert!(left.is_err(), "dead letters are left behind");
+}
+
+/// Looks at its own run.
+#[derive(Serialize, Deserialize)]
+struct Look;
+
+impl Task for Look {
+    const NAME: &'static str = "look";
+
+    async fn run(self, cx: Ctx) -> Result {
+        let run = cx.delivery().unwrap();
+        cx.answer((run.id(), run.retries()))?;
+        if run.retries() == 0 {
+            run.note("half of it").await?;
+            let so_far = cx.queue.progress(&run.id()).await?;
+            return Err(Error::internal(format!("after {}", so_far.unwrap_or_default())));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_task_knows_its_run_and_says_what_it_returns() {
+    let site = testing::boot(app().task::<Look>()).await;
+    let cx = site.ctx();
+    assert!(cx.delivery().is_none(), "only a task has one");
+    assert!(cx.answer(7).is_err());
+    let id = cx.queue.push(Look).await.unwrap();
+    assert_eq!(site.run_tasks().await, 1);
+    let record = cx.queue.find(&id).await.unwrap();
+    assert_eq!((record.reason.as_deref(), record.result), (Some("after \"half of it\""), None));
+    assert_eq!(site.run_until_idle().await, 1);
+    let record = cx.queue.find(&id).await.unwrap();
+    assert_eq!((record.state, record.result), (State::Done, Some(json!([id, 1]))));
+    site.finish().await;
 }
 
 #[tokio::test]

@@ -17,9 +17,9 @@ pub(super) async fn run(
     let name = word(matches, "name");
     let arguments = arguments(&word(matches, "arguments"))?;
     let mut message = match (kinds.iter().find(|kind| kind.name == name), named_queue(matches)) {
-        (Some(kind), _) => (kind.read)(arguments).map_err(|error| {
-            Failure::Usage(format!("wrong arguments for task `{name}`: {error}"))
-        })?,
+        (Some(kind), _) => {
+            (kind.read)(arguments).map_err(|error| Failure::Usage(error.to_string()))?
+        }
         (None, Some(_)) => Message::new(&name, arguments).map_err(Error::from)?,
         (None, None) => return Err(unknown(&name, kinds)),
     };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
-use throng_queue::Record;
+use throng_queue::{Record, State};
 
 /// The head of the columns of [`row`].
 pub(super) fn head() -> Vec<String> {
@@ -70,9 +70,10 @@ pub(super) fn json(record: &Record) -> Value {
     })
 }
 
-/// `: reason`, where there is one.
+/// `: reason`, where there is one; of what went well in the end, why it failed before is no news.
 pub(super) fn because(record: &Record) -> String {
-    record.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"))
+    let reason = record.reason.as_ref().filter(|_| record.state != State::Done);
+    reason.map_or(String::new(), |reason| format!(": {reason}"))
 }
 
 fn arguments(record: &Record) -> Value {
