@@ -33,6 +33,24 @@
 //! # }
 //! ```
 //!
+//! A handler gives back an [`Outcome`], or `()` when nothing can go wrong. It is asked for by name
+//! where the arguments are not a struct of ours:
+//!
+//! ```
+//! # use std::{io, time::Duration};
+//! # use throng_queue::{Delivery, Outcome, Policy, Worker};
+//! # async fn shrink(_: &str) -> io::Result<u64> { Ok(0) }
+//! # fn with_shrink(worker: Worker) -> Worker {
+//! let policy = Policy { hard_limit: Some(Duration::from_secs(60)), ..Policy::default() };
+//! worker.on("shrink", policy, |run: Delivery| async move {
+//!     match run.arguments::<(String,)>() {
+//!         Ok((picture,)) => Outcome::of(shrink(&picture).await), // an error is tried again
+//!         Err(error) => error.into(), // wrong arguments never are: a dead letter
+//!     }
+//! })
+//! # }
+//! ```
+//!
 //! **How it thinks.** A task is a [`Message`] of Celery's protocol 2 on every engine, so that it
 //! can be run by a worker in another language, or moved. A worker leases tasks and prolongs the
 //! leases by heartbeats; when it dies, they run out and the tasks run again elsewhere. A worker
@@ -47,15 +65,27 @@
 //! RabbitMQ does the same; Celery on Redis does the opposite.)
 //!
 //! A worker of the pushing process is woken at once, by a push after it is durable and by
-//! [`push_in`](Queue::push_in) right after the commit. Workers of other processes look: 20 ms after
-//! the last task, then ever less often, down to every 250 ms
-//! ([`poll`](WorkerConfig::poll)); on PostgreSQL and Redis they are told. Held-back tasks stay in the table, never in a worker.
+//! [`push_in`](Queue::push_in) right after the commit. Those of other processes are told on
+//! PostgreSQL, Redis and RabbitMQ; elsewhere they look: 20 ms after the last task, then ever less
+//! often, down to every 250 ms ([`poll`](WorkerConfig::poll)). Held-back tasks stay in the engine,
+//! never in a worker.
 //!
 //! | URL | needs | survives a restart | shared between processes | cannot promise |
 //! |---|---|---|---|---|
 //! | `database:` | the site's database | yes | yes, all that open it | exactly once; order among retries |
-//! | `redis://host/0` | feature `redis` | as Redis is set | yes, and with Celery | the same |
+//! | `redis://host/0` | feature `redis`, and the site's database while Redis is away | as Redis is set | yes, and with Celery | the same |
 //! | `amqp://one,two/` | feature `rabbitmq`, the site's database | yes | yes, and with Celery | the same; order between nodes; records of light tasks |
+//!
+//! | for | see |
+//! |---|---|
+//! | pushing, waiting, looking, setting right | [`Queue`], [`Message`], [`Record`] |
+//! | typed tasks, retries, limits, rates | [`Task`], [`Policy`], [`Backoff`], [`Rate`] |
+//! | running them | [`Worker`], [`WorkerConfig`], [`Delivery`], [`Outcome`] |
+//! | what runs by the clock | [`Schedule`], [`Crontab`], [`DjangoBeat`] |
+//! | changes to rows, and what is counted often | [`Signal`], [`Counters`] |
+//! | what follows a task | [`Message::then`], [`Queue::push_group`], [`Queue::push_chord`] |
+//! | an engine of your own | [`engine::Engine`], [`conformance`] |
+//! | what holds on which engine, and moving from Celery | `docs/queue.md` |
 
 mod backoff;
 mod celery;
