@@ -1,11 +1,9 @@
 //! What can go wrong when a database is opened or migrated, and what to do about any database error.
 
 use sea_orm::{DbErr, RuntimeErr};
+use sqlx::error::DatabaseError;
 #[cfg(feature = "postgres")]
-use sqlx::{
-    error::DatabaseError,
-    postgres::{PgDatabaseError, PgSeverity},
-};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use throng_core::{Kind, url::UrlError};
 
 /// Result of opening, migrating and relaying.
@@ -154,7 +152,7 @@ fn kind_of_driver(error: &sqlx::Error) -> Kind {
         | sqlx::Error::WorkerCrashed => Kind::Retry,
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
-            if is_passing(&code) {
+            if is_passing(&code) || is_outdated(&**error) {
                 Kind::Retry
             } else if error.is_unique_violation()
                 || error.is_foreign_key_violation()
@@ -183,6 +181,25 @@ fn is_passing(code: &str) -> bool {
     ["40", "08", "53", "57", "70100"].iter().any(|class| code.starts_with(class)) || code == "25006"
 }
 
+/// Whether a statement that the connection keeps gives other columns now, for its table was changed.
+/// PostgreSQL has not run it, and will not run it on this connection any more.
+fn is_outdated(error: &dyn DatabaseError) -> bool {
+    #[cfg(feature = "postgres")]
+    return error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine)
+        == Some("RevalidateCachedQuery");
+    #[cfg(not(feature = "postgres"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
+/// The same of any error; other connections keep the statement as well.
+pub(crate) fn is_of_changed_table(error: &DbErr) -> bool {
+    let error = driver_error(error).and_then(sqlx::Error::as_database_error);
+    error.is_some_and(is_outdated)
+}
+
 const SQL_STATE: usize = 5;
 const BUSY: u32 = 5;
 const LOCKED: u32 = 6;
@@ -204,7 +221,7 @@ pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
         // The server ends the connection: it shuts down, crashed, or an administrator asked.
         sqlx::Error::Database(error) => {
             #[cfg(feature = "postgres")]
-            if is_fatal(&**error) {
+            if is_fatal(&**error) || is_outdated(&**error) {
                 return true;
             }
             error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))

@@ -181,6 +181,9 @@ impl Lease {
         match done {
             Ok(done) => {
                 self.conn().is_busy = false;
+                if done.as_ref().err().is_some_and(error::is_of_changed_table) {
+                    self.pool.renew();
+                }
                 done
             }
             Err(cut_short) => Err(cut_short),

@@ -206,6 +206,11 @@ impl Pool {
     /// Fails what waits for the server now, and what asks for it until [`Pool::revive`].
     pub(crate) fn give_up(&self) {
         self.is_gone.send_replace(true);
+        self.renew();
+    }
+
+    /// Throws the idle connections away: something is wrong with what they keep.
+    pub(crate) fn renew(&self) {
         let idle = std::mem::take(&mut *self.idle());
         self.meters.discarded.increment(idle.len() as u64);
     }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
 
 use crate::{
     Db,
-    engine::{Begin, Failure, Query, Raw},
+    engine::{Begin, Failure, Query, Raw, sqlite},
     error,
     fleet::Tried,
     lease::Lease,
@@ -233,9 +233,21 @@ async fn pump(
     let pool = Arc::clone(lease.pool());
     let conn = lease.conn();
     let query = Query::new(statement, conn.keeps_statements());
-    let mut sender = Sender { pool: &pool, out, reads_on, is_cut: false, failure: None };
+    let mut sender =
+        Sender { pool: &pool, out, reads_on, has_sent: false, is_cut: false, failure: None };
     let ended = match &mut conn.raw {
-        Raw::Sqlite(conn, _) => sender.send_all(query.bind::<sqlx::Sqlite>().fetch(conn)).await,
+        Raw::Sqlite(conn, _) => {
+            let query = sqlite::bind(conn, query).await;
+            let ended = sender.send_all(query.fetch(&mut *conn)).await;
+            let is_empty = !sender.is_cut && !sender.has_sent && matches!(ended, Ended::Sent);
+            match sqlite::seen_to_end(conn, Ok(()), |()| is_empty).await {
+                Ok(()) => ended,
+                Err(error) => {
+                    sender.failure = Some(Failure::of(&error));
+                    Ended::AtOnce(error::query(error))
+                }
+            }
+        }
         #[cfg(feature = "postgres")]
         Raw::Postgres(conn) => sender.send_all(query.bind::<sqlx::Postgres>().fetch(conn)).await,
         #[cfg(feature = "mysql")]
@@ -256,6 +268,7 @@ struct Sender<'a> {
     out: &'a mpsc::Sender<Result<QueryResult, DbErr>>,
     /// Whether rows that nobody wants are read to their end.
     reads_on: bool,
+    has_sent: bool,
     /// The end of the statement was not seen.
     is_cut: bool,
     /// What the statement's error says about the connection.
@@ -267,7 +280,6 @@ impl Sender<'_> {
         &mut self,
         mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
     ) -> Ended {
-        let mut is_first = true;
         loop {
             // The time of one row: how long the reader takes over the rows is his affair.
             let row = match self.pool.limited(async { Ok(rows.next().await) }).await {
@@ -283,7 +295,7 @@ impl Sender<'_> {
             }
             let is_cut = self.is_cut;
             match row {
-                Err(error) if is_first => return Ended::AtOnce(error),
+                Err(error) if !self.has_sent => return Ended::AtOnce(error),
                 row => {
                     let is_row = row.is_ok();
                     if self.out.send(row).await.is_err() {
@@ -294,7 +306,7 @@ impl Sender<'_> {
                         }
                         return Ended::Sent;
                     }
-                    is_first = false;
+                    self.has_sent = true;
                 }
             }
             if is_cut {

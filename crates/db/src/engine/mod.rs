@@ -8,7 +8,9 @@ pub(crate) mod sqlite;
 
 use sea_orm::{DbErr, ExecResult, IsolationLevel, QueryResult, SqliteTransactionMode, Statement};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, Connection, Database, Executor, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Connection, Database, Executor, SqliteConnection, sqlite::SqliteQueryResult,
+};
 use sqlx_core::{database::HasStatementCache, transaction::TransactionManager};
 
 use crate::{
@@ -125,7 +127,9 @@ impl Conn {
         let query = Query::new(statement, self.keeps_statements);
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => {
-                query.bind::<sqlx::Sqlite>().execute(conn).await.map(Into::into)
+                let done = sqlite::bind(conn, query).await.execute(&mut *conn).await;
+                let is_empty = |done: &SqliteQueryResult| done.rows_affected() == 0;
+                sqlite::seen_to_end(conn, done, is_empty).await.map(Into::into)
             }
             #[cfg(feature = "postgres")]
             Raw::Postgres(conn) => {
@@ -163,7 +167,8 @@ impl Conn {
         let query = Query::new(statement, self.keeps_statements);
         let done = match &mut self.raw {
             Raw::Sqlite(conn, _) => {
-                let row = query.bind::<sqlx::Sqlite>().fetch_optional(conn).await;
+                let row = sqlite::bind(conn, query).await.fetch_optional(&mut *conn).await;
+                let row = sqlite::seen_to_end(conn, row, Option::is_none).await;
                 row.map(|row| row.map(Into::into))
             }
             #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -178,7 +183,10 @@ impl Conn {
     ) -> Result<Vec<QueryResult>, DbErr> {
         let query = Query::new(statement, self.keeps_statements);
         let done = match &mut self.raw {
-            Raw::Sqlite(conn, _) => rows(query.bind::<sqlx::Sqlite>().fetch_all(conn).await),
+            Raw::Sqlite(conn, _) => {
+                let all = sqlite::bind(conn, query).await.fetch_all(&mut *conn).await;
+                rows(sqlite::seen_to_end(conn, all, Vec::is_empty).await)
+            }
             #[cfg(feature = "postgres")]
             Raw::Postgres(conn) => rows(query.bind::<sqlx::Postgres>().fetch_all(conn).await),
             #[cfg(feature = "mysql")]

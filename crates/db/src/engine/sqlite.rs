@@ -13,13 +13,14 @@ use std::{
 };
 
 use sea_orm::SqliteTransactionMode;
+use sea_query_sqlx::SqlxValues;
 use sqlx::{
     ConnectOptions, Connection, Row, SqlSafeStr, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 use sqlx_core::transaction::TransactionManager;
 
-use super::{Begin, Manager};
+use super::{Begin, Manager, Query};
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -95,6 +96,42 @@ pub(crate) async fn is_over(conn: &mut SqliteConnection) -> bool {
         let _ = sqlx::raw_sql("ROLLBACK").execute(conn).await;
     }
     is_over
+}
+
+/// A statement whose `*` stands for the columns that there are now. Where another connection has changed
+/// a table, SQLite would find out while the statement runs and prepare it anew by itself, and the
+/// driver go on with the columns of before: so any other statement finds out first, and such a
+/// statement is not kept.
+pub(crate) async fn bind(
+    conn: &mut SqliteConnection,
+    mut query: Query,
+) -> sqlx::query::Query<'static, sqlx::Sqlite, SqlxValues> {
+    if has_star(&query.sql) {
+        // What is wrong with the connection the statement itself will tell.
+        let _ = sqlx::query("SELECT 1 FROM sqlite_master LIMIT 0").execute(conn).await;
+        query.is_kept = false;
+    }
+    query.bind()
+}
+
+/// Whether `*` may stand for columns; `count(*)` does not.
+fn has_star(sql: &str) -> bool {
+    let sql = sql.as_bytes();
+    sql.iter().enumerate().any(|(at, byte)| *byte == b'*' && (at == 0 || sql[at - 1] != b'('))
+}
+
+/// Whether the driver's thread is there after a statement that gave nothing. When it dies amid one it
+/// does not say so, which looks like the end of the rows.
+pub(crate) async fn seen_to_end<T>(
+    conn: &mut SqliteConnection,
+    done: Result<T, sqlx::Error>,
+    is_empty: impl FnOnce(&T) -> bool,
+) -> Result<T, sqlx::Error> {
+    let done = done?;
+    if is_empty(&done) {
+        conn.ping().await?;
+    }
+    Ok(done)
 }
 
 /// Stops what still runs and rolls back what is open.

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 #[cfg(all(feature = "postgres", feature = "mysql"))]
+mod altered;
+#[cfg(all(feature = "postgres", feature = "mysql"))]
 mod cancelled;
 mod classifier;
 #[cfg(all(feature = "postgres", feature = "mysql"))]
