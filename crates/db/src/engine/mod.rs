@@ -334,6 +334,7 @@ impl Conn {
         if !self.in_transaction || !failure.is_refused || self.is_over {
             return;
         }
+        self.is_over |= failure.ends_transaction;
         match &mut self.raw {
             Raw::Sqlite(conn, _) => {
                 self.is_over = sqlite::is_over(conn).await;
@@ -342,7 +343,7 @@ impl Conn {
             #[cfg(feature = "postgres")]
             Raw::Postgres(_) => self.is_aborted = true,
             #[cfg(feature = "mysql")]
-            Raw::MySql(_) => self.is_over |= failure.ends_transaction,
+            Raw::MySql(_) => {}
         }
     }
 }
@@ -354,7 +355,6 @@ pub(crate) struct Failure {
     /// The database answered, and said no.
     is_refused: bool,
     /// MySQL and MariaDB end the whole transaction with it.
-    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "no other engine does"))]
     ends_transaction: bool,
 }
 
