@@ -1,7 +1,8 @@
 //! One load under way: asking the shared engine, loading with its lease, and storing what came.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::{
@@ -200,7 +201,7 @@ impl Flight {
         core.check_life(&self.key, &self.life)?;
         // As of before the load: a tag that is expired meanwhile expires what is being loaded.
         let tags = core.tags(self.life.tags()?).await;
-        let (value, took) = core.load(&self.key, load()).await?;
+        let (value, took) = core.load(&self.key, async { load().await }).await?;
         let json = value::encode(&self.key, &value)?;
         Ok(self.loaded(value::hold(value), json, tags, took))
     }
@@ -270,10 +271,13 @@ impl Core {
         let started = self.config.clock.elapsed();
         self.meters.loads.count();
         let failed = Failed { core: self, key, armed: true };
+        // What a panic leaves behind goes with the loader. Whoever loads has a lease to give back.
+        let loader = AssertUnwindSafe(loader).catch_unwind();
         let Some(loaded) = self.config.clock.timeout(limit, loader).await else {
             return Err(Error::Timeout { key: key.to_owned(), limit });
         };
         let value = loaded
+            .map_err(|_panic| Error::Abandoned { key: key.to_owned() })?
             .map_err(|error| Error::Load { key: key.to_owned(), failure: Failure::new(error) })?;
         failed.disarm();
         let took = self.config.clock.elapsed().saturating_sub(started);

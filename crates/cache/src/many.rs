@@ -108,11 +108,16 @@ impl Cache {
         let mut values: HashMap<String, Value> = HashMap::new();
         let mut flights = Vec::new();
         let mut waiting: Vec<Waiting> = Vec::new();
-        'keys: for name in keys {
+        let mut named = Vec::new();
+        for name in keys {
             let name = name.as_ref();
-            let key = self.key(name).await;
+            named.push((name.to_owned(), self.key(name).await.into_owned()));
+        }
+        // From here on nothing is awaited until the cache has the flights: others wait for them, and
+        // they would end with this caller.
+        'keys: for (name, key) in named {
             if let Some(value) = self.kept(&key) {
-                values.insert(name.to_owned(), value);
+                values.insert(name, value);
                 continue;
             }
             let take_off = |id, tell| Flight {
@@ -127,7 +132,7 @@ impl Cache {
                 let kept = match core.look(seen.as_ref()) {
                     Look::Fresh(entry) => {
                         core.count_hit(&key);
-                        values.insert(name.to_owned(), Arc::clone(&entry.value));
+                        values.insert(name, Arc::clone(&entry.value));
                         continue 'keys;
                     }
                     Look::Due(entry) => {
@@ -136,9 +141,9 @@ impl Cache {
                             && let Boarding::Lead(id, tell, _) =
                                 core.near.board(&key, seen.as_ref(), None)
                         {
-                            flights.push((name.to_owned(), take_off(id, tell)));
+                            flights.push((name.clone(), take_off(id, tell)));
                         }
-                        values.insert(name.to_owned(), Arc::clone(&entry.value));
+                        values.insert(name, Arc::clone(&entry.value));
                         continue 'keys;
                     }
                     Look::Kept(entry) => Some(Arc::clone(entry)),
@@ -148,14 +153,13 @@ impl Cache {
                     Boarding::Changed => {}
                     Boarding::Join(outcome) => break (kept, outcome),
                     Boarding::Lead(id, tell, outcome) => {
-                        flights.push((name.to_owned(), take_off(id, tell)));
+                        flights.push((name.clone(), take_off(id, tell)));
                         break (kept, outcome);
                     }
                 }
             };
             core.count_miss(&key);
-            let key = key.into_owned();
-            waiting.push(Waiting { name: name.to_owned(), key, outcome, kept });
+            waiting.push(Waiting { name, key, outcome, kept });
         }
         if !flights.is_empty() {
             let group = Group { core: Arc::clone(core), life, load };
@@ -331,7 +335,7 @@ impl<F> Group<F> {
         self.core.check_life(key, &self.life)?;
         // As of before the load: a tag that is expired meanwhile expires what is being loaded.
         let tags = self.core.tags(self.life.tags()?).await;
-        let (found, took) = self.core.load(key, (self.load)(names)).await?;
+        let (found, took) = self.core.load(key, async { (self.load)(names).await }).await?;
         Ok((found, tags, took))
     }
 }

@@ -94,7 +94,7 @@ impl Cache {
         L: Future<Output = Result<T, E>> + Send,
     {
         let key = key.as_ref();
-        let (value, _) = self.core().load(key, load()).await?;
+        let (value, _) = self.core().load(key, async { load().await }).await?;
         self.set(key, &value, life).await?;
         Ok(value)
     }
