@@ -106,6 +106,26 @@ async fn a_server_that_hangs_is_waited_for_by_whoever_comes_next_too() {
 }
 
 #[tokio::test]
+async fn a_write_whose_caller_left_before_it_was_sent_is_not_made() {
+    let Some(servers) = Servers::start(1) else { return };
+    let cache = Config { near_ms: 0, ..Config::default() };
+    let cache = cache.open(&servers.url("timeout=30s")).await.unwrap();
+    cache.set("k", &1, MINUTE).await.unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    for round in 0..20 {
+        let mut first = Box::pin(cache.get::<i32>("k"));
+        assert!(first.as_mut().poll(&mut cx).is_pending(), "it has the connection");
+        let value = -1 - round;
+        let mut gone = Box::pin(cache.set("k", &value, MINUTE));
+        assert!(gone.as_mut().poll(&mut cx).is_pending(), "it waits for its turn");
+        drop(gone);
+        assert_eq!(first.await.unwrap(), Some(1));
+        // It would undo what was written since by whoever found the connection free.
+        assert_eq!(cache.get::<i32>("k").await.unwrap(), Some(1), "{round}");
+    }
+}
+
+#[tokio::test]
 async fn who_waits_for_a_server_that_hangs_keeps_nobody_from_the_others() {
     let Some(servers) = Servers::start(2) else { return };
     let url = EngineUrl::parse(&servers.url("ring=rendezvous&timeout=30s")).unwrap();

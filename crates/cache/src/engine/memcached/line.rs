@@ -143,7 +143,13 @@ impl Line {
     /// Writes what fits together, and the rest when that has been answered: a server that has much to
     /// say, and to whom nobody listens, does not listen either.
     async fn exchange(&self, socket: &mut Socket, batch: &mut Vec<Request>) -> Result<(), Fault> {
-        while !batch.is_empty() {
+        loop {
+            // A write whose caller has left is not made: what was asked after that, over the connection
+            // while nobody used it, may have been made before.
+            batch.retain(|request| !request.answer.is_closed());
+            if batch.is_empty() {
+                return Ok(());
+            }
             let mut commands = BytesMut::new();
             let mut count = 0;
             for request in &*batch {
@@ -169,7 +175,6 @@ impl Line {
                 }
             }
         }
-        Ok(())
     }
 
     async fn connect(&self) -> Result<Socket, Fault> {
