@@ -8,10 +8,7 @@ use ::redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use throng_core::Clock;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::tracking::Tracking;
 use crate::metrics::EJECTIONS;
@@ -20,7 +17,8 @@ use crate::metrics::EJECTIONS;
 #[derive(Debug)]
 pub(super) struct Link {
     state: watch::Receiver<State>,
-    broken: mpsc::Sender<u64>,
+    /// The last connection that was found broken.
+    broken: watch::Sender<u64>,
     _keeper: JoinSet<()>,
 }
 
@@ -69,7 +67,7 @@ enum State {
 impl Link {
     pub(super) fn new(place: Place) -> Self {
         let (tell, state) = watch::channel(State::Connecting);
-        let (broken, heard) = mpsc::channel(1);
+        let (broken, heard) = watch::channel(0);
         let mut keeper = JoinSet::new();
         keeper.spawn(place.keep(tell, heard));
         Self { state, broken, _keeper: keeper }
@@ -93,8 +91,11 @@ impl Link {
                 Err(error) if !breaks(&error) => return Err(Fault::Answer(Arc::new(error))),
                 Err(error) => error,
             };
-            // Full means that somebody has said so already.
-            let _ = self.broken.try_send(number);
+            self.broken.send_if_modified(|broken| {
+                let is_news = *broken < number;
+                *broken = number.max(*broken);
+                is_news
+            });
             if !may_repeat || error.is_timeout() {
                 return Err(Fault::Away(Arc::new(error)));
             }
@@ -122,7 +123,7 @@ impl Link {
 
 impl Place {
     /// Connects, and again whenever a call says that the connection is broken.
-    async fn keep(self, tell: watch::Sender<State>, mut broken: mpsc::Receiver<u64>) {
+    async fn keep(self, tell: watch::Sender<State>, mut broken: watch::Receiver<u64>) {
         let (mut number, mut is_away) = (0, false);
         loop {
             match self.connect().await {
@@ -132,12 +133,8 @@ impl Place {
                         tracing::info!(server = %self.name, "redis {} is back", self.name);
                     }
                     tell.send_replace(State::Up(connection, number));
-                    loop {
-                        match broken.recv().await {
-                            None => return,
-                            Some(broken) if broken == number => break,
-                            Some(_) => {}
-                        }
+                    if broken.wait_for(|broken| *broken >= number).await.is_err() {
+                        return;
                     }
                     tell.send_replace(State::Connecting);
                 }
