@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
 #[cfg(not(test))]
 use tokio::task::JoinSet;
 
@@ -33,7 +34,14 @@ pub struct Cache {
 /// What the clones share: the cache itself and the loads that it has running, which end with it.
 pub(crate) struct Inner {
     core: Arc<Core>,
-    loads: Mutex<JoinSet<()>>,
+    loads: Mutex<Loads>,
+}
+
+/// The loads that are under way.
+struct Loads {
+    tasks: JoinSet<()>,
+    /// Each load holds a receiver of the wave in which it began, the last one here, until it ends.
+    waves: Vec<Arc<watch::Sender<()>>>,
 }
 
 pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Cache {
@@ -46,7 +54,8 @@ pub(crate) fn new(config: Config, far: Option<Arc<dyn Engine>>) -> Cache {
             }
         }));
     }
-    let inner = Arc::new(Inner { core, loads: Mutex::default() });
+    let loads = Loads { tasks: JoinSet::default(), waves: vec![Arc::default()] };
+    let inner = Arc::new(Inner { core, loads: Mutex::new(loads) });
     Cache { inner, names: Arc::default(), keep: None }
 }
 
@@ -192,13 +201,22 @@ impl Cache {
         self.core().stats()
     }
 
-    /// Waits for the loads that are under way. New ones may still begin.
+    /// Waits for the loads that are under way. New ones may still begin. Cancel safe: who stops
+    /// waiting stops no load.
     ///
     /// Call it when shutting down, so that what was loaded for others is not thrown away. Dropping
     /// the last clone stops the loads instead.
     pub async fn settle(&self) {
-        let mut loads = std::mem::take(&mut *self.loads());
-        while loads.join_next().await.is_some() {}
+        let under_way = {
+            let mut loads = self.loads();
+            loads.waves.retain(|wave| wave.receiver_count() > 0);
+            let under_way = loads.waves.clone();
+            loads.waves.push(Arc::default());
+            under_way
+        };
+        for wave in under_way {
+            wave.closed().await;
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -208,11 +226,15 @@ impl Cache {
     /// Runs a load that belongs to the cache and not to the caller that asked first.
     pub(crate) fn spawn(&self, load: impl Future<Output = ()> + Send + 'static) {
         let mut loads = self.loads();
-        while loads.try_join_next().is_some() {}
-        loads.spawn(load);
+        while loads.tasks.try_join_next().is_some() {}
+        let wave = loads.waves.last().map(|wave| wave.subscribe());
+        loads.tasks.spawn(async move {
+            let _until_it_ends = wave;
+            load.await;
+        });
     }
 
-    fn loads(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+    fn loads(&self) -> std::sync::MutexGuard<'_, Loads> {
         self.inner.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -250,6 +272,7 @@ impl Core {
         let times = life.times(&self.config, value::is_empty(&json));
         let mut entry = self.entry(value::hold(value.clone()), times, json.len());
         entry.version = life.version;
+        let doubts = self.doubts.of(key);
         if let Some(far) = &self.far {
             let item = self.seal(&entry.value, json, times, &tags, life.version, 0);
             let span = Span { fresh: times.ttl, stale: times.grace };
@@ -269,10 +292,15 @@ impl Core {
             self.tell_key(key);
         }
         entry.tags = tags;
-        Ok(self.near.put_unless(key, entry, |old| match (old.version, life.version) {
+        let stored = self.near.put_unless(key, entry, |old| match (old.version, life.version) {
             (Some(old), Some(new)) => old > new,
             _ => false,
-        }))
+        });
+        // Told meanwhile that another has written, who may have been later: the engine knows.
+        if self.doubts.of(key) != doubts {
+            self.near.remove(key);
+        }
+        Ok(stored)
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {

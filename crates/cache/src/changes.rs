@@ -33,7 +33,7 @@ impl Cache {
             return;
         }
         match &change.what {
-            What::Key(key) => drop(core.near.remove(key)),
+            What::Key(key) => core.forget(key),
             What::Tag { name, generation } => core.tags.hear(name, *generation),
             What::Namespace { path, generation } => core.namespaces.hear(path, *generation),
         }
@@ -59,6 +59,7 @@ impl Core {
     /// Takes in what the engine itself tells.
     pub(crate) fn heard(&self, change: Heard<'_>) {
         let Heard::Key(key) = change else {
+            self.doubts.add_all();
             self.near.clear();
             self.namespaces.doubt_all();
             return;
@@ -67,10 +68,18 @@ impl Core {
         if let Some(name) = key.strip_prefix(TAG) {
             self.tags.expire(name);
         } else if let Some(path) = key.strip_prefix(NAMESPACE) {
+            self.doubts.add(path);
             self.namespaces.doubt(path);
         } else {
-            self.near.remove(key);
+            self.forget(key);
         }
+    }
+
+    /// Forgets the copy of what others have written. A load that is under way for it comes too late,
+    /// and so does the copy of what this process is writing.
+    fn forget(&self, key: &str) {
+        self.doubts.add(key);
+        self.near.remove(key);
     }
 
     pub(crate) fn tell_key(&self, key: &str) {

@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 use crate::{
     Cacheable, Config, Engine, Error, Life, Result, Stats,
     change::{Change, MAX_WAITING},
+    doubt::Doubts,
     engine::{Item, Span, Values},
     entry::{Entry, Tag, millis},
     life::Times,
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) struct Core {
     pub(crate) near: Store<Value>,
     pub(crate) far: Option<Arc<dyn Engine>>,
+    pub(crate) doubts: Doubts,
     pub(crate) tags: Tags,
     pub(crate) namespaces: Namespaces,
     pub(crate) reads: Reads,
@@ -52,6 +54,7 @@ impl Core {
         Self {
             near,
             far,
+            doubts: Doubts::default(),
             tags: Tags::default(),
             namespaces: Namespaces::default(),
             reads: Reads::new(config.clock.clone()),
@@ -235,13 +238,21 @@ impl Core {
         if let Some(far) = self.far.as_ref().filter(|_| !names.is_empty()) {
             let keys: Vec<String> = names.iter().copied().map(tag_key).collect();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let found = far.get(&keys).await?;
-            for ((name, key), item) in names.iter().copied().zip(keys).zip(found) {
-                let generation = match item.as_ref().and_then(generation) {
-                    Some(generation) => generation,
-                    None => self.begin_generation(&**far, key).await?,
-                };
-                self.tags.hear(name, generation);
+            for _attempt in 0..MAX_ATTEMPTS {
+                let before: Vec<Tag> = names.iter().map(|name| self.tags.tag(name)).collect();
+                let found = far.get(&keys).await?;
+                let mut is_sure = true;
+                for ((tag, key), item) in before.iter().zip(&keys).zip(found) {
+                    let generation = match item.as_ref().and_then(generation) {
+                        Some(generation) => generation,
+                        None => self.begin_generation(&**far, key).await?,
+                    };
+                    is_sure &= self.tags.answered(tag, generation);
+                }
+                // Something was told meanwhile: the answer may be of before that.
+                if is_sure {
+                    break;
+                }
             }
         }
         Ok(names.into_iter().map(|name| self.tags.tag(name)).collect())
@@ -298,6 +309,7 @@ impl Core {
             evictions: self.near.evicted.load(std::sync::atomic::Ordering::Relaxed),
             entries: self.near.len() as u64,
             bytes: self.near.bytes(),
+            loading: self.near.flying() as u64,
         }
     }
 }
@@ -316,3 +328,5 @@ pub(crate) const SEALED_FLAGS: u32 = 0x7468;
 pub(crate) const TAG: &str = "throng.tag.";
 /// As long as memcached keeps anything.
 const TAG_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// How often the engine is asked for generations that move on meanwhile.
+const MAX_ATTEMPTS: u32 = 4;

@@ -52,6 +52,7 @@ mod changes;
 mod config;
 pub mod conformance;
 mod core;
+mod doubt;
 pub mod engine;
 mod entry;
 mod error;

@@ -27,6 +27,8 @@ pub struct Stats {
     pub entries: u64,
     /// What they take, as [`Config::max_bytes`](crate::Config::max_bytes) counts.
     pub bytes: u64,
+    /// Keys that are being loaded at this moment, or whose lease is waited for.
+    pub loading: u64,
 }
 
 /// What is counted for the recorder and for [`Stats`].

@@ -36,11 +36,6 @@ impl<T: Send + 'static> JoinSet<T> {
     pub(crate) fn try_join_next(&mut self) -> Option<T> {
         None
     }
-
-    pub(crate) async fn join_next(&mut self) -> Option<T> {
-        let task = self.tasks.pop()?;
-        task.await.ok()
-    }
 }
 
 impl<T> Default for JoinSet<T> {

@@ -78,14 +78,22 @@ impl Core {
         if now_ms < namespace.known_until_ms.load(Ordering::Acquire) {
             return namespace.generation.load(Ordering::Acquire);
         }
+        let (before, doubts) = (namespace.generation.load(Ordering::Acquire), self.doubts.of(path));
         match self.ask_generation(&**far, &namespace_key(path)).await {
-            Ok(generation) => namespace.generation.store(generation, Ordering::Release),
+            // Unless something newer was told meanwhile.
+            Ok(generation) => {
+                let (told, order) = (&namespace.generation, Ordering::AcqRel);
+                let _ = told.compare_exchange(before, generation, order, Ordering::Relaxed);
+            }
             Err(error) => {
                 tracing::warn!(namespace = path, %error, "cannot ask for the namespace `{path}`");
             }
         }
         let near_ms = i64::try_from(self.config.near_ms).unwrap_or(i64::MAX);
         namespace.known_until_ms.store(now_ms.saturating_add(near_ms), Ordering::Release);
+        if self.doubts.of(path) != doubts {
+            self.namespaces.doubt(path);
+        }
         namespace.generation.load(Ordering::Acquire)
     }
 

@@ -226,6 +226,11 @@ impl<V: Clone> Store<V> {
         self.entries.weight()
     }
 
+    /// How many keys have a flight on its way.
+    pub(crate) fn flying(&self) -> usize {
+        self.flights().len()
+    }
+
     fn flights(&self) -> MutexGuard<'_, HashMap<Arc<str>, Flight<V>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -40,6 +40,14 @@ impl Tags {
         self.generation(name).store(generation, Ordering::Release);
     }
 
+    /// Takes over what the engine said when it was asked, with the tag as it was before; false where
+    /// something else was told meanwhile.
+    pub(crate) fn answered(&self, before: &Tag, generation: u64) -> bool {
+        let order = Ordering::AcqRel;
+        let told = before.now.compare_exchange(before.then, generation, order, Ordering::Acquire);
+        told.is_ok() || told == Err(generation)
+    }
+
     fn generation(&self, name: &str) -> Arc<AtomicU64> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(generation) = known.generations.get(name) {

@@ -3,6 +3,7 @@
 mod fetch;
 mod fleet;
 mod keep;
+mod left;
 mod many;
 mod memcached;
 mod namespace;
@@ -15,7 +16,10 @@ mod race;
 mod reads;
 #[cfg(feature = "redis")]
 mod redis;
+mod relay;
 mod servers;
+mod stay;
+mod storm;
 mod turns;
 mod warm;
 
