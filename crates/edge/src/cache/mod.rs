@@ -144,23 +144,23 @@ impl Cache {
     /// it stale instead. Costs the same however much that is, and counts from the next lookup on.
     pub fn purge_tag(&self, tag: &str, is_soft: bool) {
         self.note_purge("tag", tag.to_owned(), is_soft);
-        self.shelve_purge(Purge::Tag(tag.to_owned()));
         self.inner.tags.purge(tag, is_soft, self.inner.clock.elapsed());
+        self.shelve_purge(Purge::Tag(tag.to_owned()));
     }
 
     /// Forgets every address (`host/path?query`) that `pattern` matches, where `*` stands for
     /// anything; a soft ban makes them stale instead.
     pub fn ban(&self, pattern: &str, is_soft: bool) {
         self.note_purge("pattern", pattern.to_owned(), is_soft);
-        self.shelve_purge(Purge::Pattern(pattern.to_owned()));
         self.inner.tags.ban(pattern, is_soft, self.inner.clock.elapsed());
+        self.shelve_purge(Purge::Pattern(pattern.to_owned()));
     }
 
     /// Forgets everything; a soft purge makes it stale instead.
     pub fn purge_all(&self, is_soft: bool) {
         self.note_purge("all", String::new(), is_soft);
-        self.shelve_purge(Purge::All);
         self.inner.tags.purge_all(is_soft, self.inner.clock.elapsed());
+        self.shelve_purge(Purge::All);
     }
 
     /// Bytes that are stored, about.

@@ -65,9 +65,11 @@ impl Cache {
         let _ = self.inner.shelf.set(jobs);
     }
 
-    /// A mark for a page with these tags that was not purged until now.
-    pub(crate) fn mark<'a>(&self, tags: impl Iterator<Item = &'a str>) -> Mark {
-        let tags = self.inner.tags.named(tags, self.inner.clock.elapsed());
+    /// A mark for the page of this address, with these tags, that was not purged until now.
+    pub(crate) fn mark<'a>(&self, key: &str, tags: impl Iterator<Item = &'a str>) -> Mark {
+        let (own, now) = (own_tag(key), self.inner.clock.elapsed());
+        let mut tags = self.inner.tags.named(tags, now);
+        tags.extend(self.inner.tags.named([&*own].into_iter(), now));
         Mark { number: self.inner.tags.now(), tags }
     }
 
@@ -86,6 +88,8 @@ impl Cache {
         if left_ms < LEAST_MS {
             return;
         }
+        let own = own_tag(entry.key.as_str());
+        let own = self.inner.tags.named([&*own].into_iter(), self.inner.clock.elapsed());
         let kept = Kept {
             key: entry.key.as_str().to_owned(),
             selection: entry.selection().clone(),
@@ -94,16 +98,23 @@ impl Cache {
             body: body.clone(),
             stored_unix_ms: entry.stored_unix_ms,
             fresh_until_unix_ms: entry.stored_unix_ms.saturating_add_unsigned(left_ms),
-            mark: Mark { number: entry.number(), tags: entry.tags().to_vec() },
+            mark: Mark {
+                number: entry.number(),
+                tags: entry.tags().iter().cloned().chain(own).collect(),
+            },
         };
         // What does not fit is not kept below; it is in memory.
         let _ = jobs.try_send(Job::Page(Box::new(kept)));
     }
 
-    /// Tells the slower store of a purge. One that it has no room for would bring pages back after a
-    /// restart, so that it is told by a waiting task instead.
+    /// Tells the slower store of a purge, which counts in memory by then. One that it has no room for
+    /// would bring pages back after a restart, so that it forgets all of them instead.
     pub(super) fn shelve_purge(&self, purge: Purge) {
         let Some(jobs) = self.inner.shelf.get() else { return };
+        if let Purge::Address(key) = &purge {
+            // Of what is in memory the slot knows; what is below, or on its way there, goes by marks.
+            self.inner.tags.purge(&own_tag(key), false, self.inner.clock.elapsed());
+        }
         if let Err(mpsc::error::TrySendError::Full(_)) = jobs.try_send(Job::Purge(purge)) {
             // Everything below is forgotten at the next turn of its writer.
             self.inner.shelf_overrun.store(true, std::sync::atomic::Ordering::Release);
@@ -155,6 +166,11 @@ impl Fetch {
         let note = Note { detail: Some("disk"), ..Note::hit(ttl_ms) };
         Some(serve(&entry, &self.question, times.answered, (Outcome::Hit, note)))
     }
+}
+
+/// A tag of the page of one address and of no other. No answer can name it.
+fn own_tag(key: &str) -> String {
+    format!("\0{key}")
 }
 
 /// What is fresh for a shorter time is not worth a write.

@@ -257,6 +257,8 @@ impl Disk {
         for job in jobs {
             let at = start + out.len() as u64;
             match job {
+                // It was on its way when it was purged, and would be behind the purge after a restart.
+                Job::Page(kept) if !self.0.cache.is_valid(&kept.key, &kept.mark) => {}
                 Job::Page(kept) => {
                     let meta = Meta::Page(Page::of(&kept));
                     let span = Span::write(&mut out, at, &meta, &kept.body)?;
@@ -389,7 +391,7 @@ impl Disk {
                 continue;
             }
             let Some(selection) = page.selection() else { continue };
-            let mark = self.0.cache.mark(page.tags());
+            let mark = self.0.cache.mark(&page.key, page.tags());
             let fresh_until_unix_ms = page.fresh_until_unix_ms;
             let place = Place { selection, segment, span, fresh_until_unix_ms, mark };
             put(&mut places, page.key, place);

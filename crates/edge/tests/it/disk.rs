@@ -96,6 +96,66 @@ async fn pages_are_there_after_a_restart_and_what_was_purged_is_not() {
 }
 
 #[tokio::test]
+async fn a_page_purged_by_its_address_does_not_come_back_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let back_end = origin().await;
+    let running = run(config(folder.path()), &[&back_end]).await;
+    let mut client = running.connect().await;
+    for round in 1..4 {
+        assert!(client.get("/c", "").await.contains("fwd=uri-miss"), "{round}");
+        until(&running, |status| status.written == round).await;
+        match round {
+            1 => drop(running.edge.cache().purge("example.org", "/c", false)),
+            // Who changes it purges it, too.
+            _ => drop(client.ask("POST /c HTTP/1.1\r\nhost: example.org\r\n\r\n").await),
+        }
+    }
+    assert_eq!(running.edge.disk().unwrap().found, 0);
+}
+
+#[tokio::test]
+async fn a_page_that_was_on_its_way_when_it_was_purged_is_not_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let back_end = BackEnd::new(|request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        let fields = format!(
+            "Cache-Control: max-age=600\r\nSurrogate-Key: {}\r\n",
+            target.trim_start_matches('/')
+        );
+        format!("<pause>ms=300;{}", ok(&fields, "page"))
+    })
+    .await;
+    let running = run(config(folder.path()), &[&back_end]).await;
+    let targets = ["/address", "/tag", "/pattern"];
+    let asked = async {
+        for target in targets {
+            let mut client = running.connect().await;
+            assert!(client.get(target, "").await.contains("fwd=uri-miss"));
+        }
+    };
+    let purged = async {
+        for (number, target) in targets.into_iter().enumerate() {
+            while back_end.requests() <= number {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let cache: &Cache = running.edge.cache();
+            match target {
+                "/address" => drop(cache.purge("example.org", target, false)),
+                "/tag" => cache.purge_tag("tag", false),
+                _ => cache.ban("*/pattern", false),
+            }
+        }
+    };
+    tokio::join!(asked, purged);
+    stop(running).await;
+    let running = run(config(folder.path()), &[&back_end]).await;
+    for target in targets {
+        let answer = running.get(target).await;
+        assert!(answer.contains("fwd=uri-miss"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn damaged_files_are_noticed_and_cost_only_their_pages() {
     let folder = tempfile::tempdir().unwrap();
     let back_end = origin().await;
