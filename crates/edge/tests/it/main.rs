@@ -4,6 +4,7 @@
 #[cfg(feature = "acme")]
 mod acme;
 mod answers;
+mod asked;
 mod attack;
 #[cfg(feature = "acme")]
 mod authority;
@@ -12,6 +13,7 @@ mod cache;
 mod chance;
 mod chaos;
 mod disk;
+mod fickle;
 mod freshness;
 mod herd;
 mod http2;
@@ -29,6 +31,7 @@ mod rested;
 mod seen;
 mod site;
 mod smuggle;
+mod storm;
 mod strict;
 mod suite;
 mod tls;
