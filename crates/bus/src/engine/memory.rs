@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -58,24 +59,24 @@ impl Engine for Memory {
 
     async fn send(&self, channel: &str, message: Bytes, capacity: usize) -> Result<()> {
         let now = self.clock.elapsed();
-        let found = {
-            let mut rooms = self.rooms();
-            rooms.sweep(now, self.expiry);
-            rooms.channel(channel)
-        };
-        if self.push(&found, message, capacity, now) {
+        let mut rooms = self.rooms();
+        rooms.sweep(now, self.expiry);
+        // Under the lock: a receiver who leaves now would see that somebody else has the channel.
+        if self.push(&rooms.channel(channel), message, capacity, now) {
             return Ok(());
         }
         Err(Error::ChannelFull { channel: channel.to_owned(), capacity })
     }
 
     async fn receive(&self, channel: &str) -> Result<Bytes> {
-        let found = self.rooms().channel(channel);
         // Gone when nothing waits in it or on it any more, however this future ends.
-        let _forget = Forget { memory: self, name: channel, channel: &found };
+        let forget = Forget { memory: self, name: channel, channel: self.rooms().channel(channel) };
+        let found = &forget.channel;
         loop {
-            // Registered before looking, so that a message between look and wait is not slept over.
-            let arrived = found.arrived.notified();
+            // Registered before looking, so that a message between look and wait is not slept over:
+            // whoever is not registered shares one word with all who are not.
+            let mut arrived = pin!(found.arrived.notified());
+            arrived.as_mut().enable();
             let first = found.live(self.clock.elapsed()).pop_front();
             if let Some(waiting) = first {
                 return Ok(waiting.message);
@@ -203,17 +204,18 @@ impl Channel {
 struct Forget<'a> {
     memory: &'a Memory,
     name: &'a str,
-    channel: &'a Arc<Channel>,
+    channel: Arc<Channel>,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let mut rooms = self.memory.rooms();
+        // Given up while the map is locked: of two who leave at once, one is the last.
+        let channel = std::mem::take(&mut self.channel);
         // Two: the map's and this receiver's. Nobody can take a third while the map is locked.
-        let is_last = Arc::strong_count(self.channel) == 2;
-        if is_last && self.channel.live(self.memory.clock.elapsed()).is_empty() {
-            let is_this =
-                rooms.channels.get(self.name).is_some_and(|c| Arc::ptr_eq(c, self.channel));
+        let is_last = Arc::strong_count(&channel) == 2;
+        if is_last && channel.live(self.memory.clock.elapsed()).is_empty() {
+            let is_this = rooms.channels.get(self.name).is_some_and(|c| Arc::ptr_eq(c, &channel));
             if is_this {
                 rooms.channels.remove(self.name);
             }
@@ -224,6 +226,7 @@ impl Drop for Forget<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Subscription;
 
     #[tokio::test]
     async fn what_nobody_asks_for_is_forgotten() {
@@ -245,4 +248,83 @@ mod tests {
         assert!(waited.is_err());
         assert_eq!(channels(), 0);
     }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn each_of_two_who_wait_at_once_hears_of_one_of_two_messages() {
+        let memory = Arc::new(Memory::new(&Config::default()));
+        for round in 0..5_000 {
+            let both = (0..2).map(|_| {
+                let memory = Arc::clone(&memory);
+                tokio::spawn(async move { memory.receive("door").await })
+            });
+            let both: Vec<_> = both.collect();
+            for _ in 0..2 {
+                memory.send("door", Bytes::new(), 2).await.unwrap();
+            }
+            for one in both {
+                let heard = tokio::time::timeout(LONG, one).await;
+                heard.unwrap_or_else(|_| panic!("one sleeps in round {round}")).unwrap().unwrap();
+            }
+        }
+        assert!(memory.rooms().channels.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_comes_and_goes_leaves_no_channel_no_member_and_no_message() {
+        let memory = Arc::new(Memory::new(&Config::default()));
+        let engine: Arc<dyn Engine> = memory.clone();
+        let mut visitors = tokio::task::JoinSet::new();
+        for visitor in 0..16_u64 {
+            let (memory, engine) = (Arc::clone(&memory), Arc::clone(&engine));
+            visitors.spawn(async move {
+                let (mut sent, mut received) = (0_u32, 0_u32);
+                for round in 0..1_500_u64 {
+                    let drawn = (visitor << 32 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+                    let (room, patience) = (format!("room.{}", drawn % 3), drawn / 64 % 200);
+                    let patience = Duration::from_micros(patience);
+                    match drawn % 5 {
+                        0 | 1 => {
+                            let told = memory.send(&room, Bytes::new(), 10).await;
+                            sent += u32::from(told.is_ok());
+                        }
+                        2 | 3 => {
+                            let told = tokio::time::timeout(patience, memory.receive(&room)).await;
+                            received += u32::from(told.is_ok());
+                        }
+                        _ => {
+                            let channel = format!("own.{visitor}!{round}");
+                            let mut own = Subscription::new(Arc::clone(&engine), &room, channel);
+                            let joined = engine.group_add(&room, own.channel(), None);
+                            joined.await.unwrap();
+                            let config = Config { capacity: 2, ..Config::default() };
+                            let sent = memory.group_send(&room, Bytes::new(), &config).await;
+                            assert_ne!(sent.unwrap(), Sent::default(), "he is a member himself");
+                            if round % 2 == 0 {
+                                let _ = tokio::time::timeout(patience, own.next()).await;
+                            }
+                        }
+                    }
+                }
+                (sent, received)
+            });
+        }
+        let (mut sent, mut received) = (0, 0);
+        for (own_sent, own_received) in visitors.join_all().await {
+            (sent, received) = (sent + own_sent, received + own_received);
+        }
+        // What was sent and nobody took is still there.
+        for room in 0..3 {
+            let room = format!("room.{room}");
+            while tokio::time::timeout(SOON, memory.receive(&room)).await.is_ok() {
+                received += 1;
+            }
+        }
+        assert_eq!(sent, received);
+        let rooms = memory.rooms();
+        assert!(rooms.channels.is_empty() && rooms.groups.is_empty(), "{rooms:?}");
+    }
+
+    /// Nobody waits for so long unless it is for ever.
+    const LONG: Duration = Duration::from_secs(30);
+    /// What is there is had at once.
+    const SOON: Duration = Duration::from_millis(100);
 }
