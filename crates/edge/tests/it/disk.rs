@@ -210,7 +210,10 @@ async fn the_oldest_leave_first_and_a_disk_that_takes_nothing_is_nobodys_error()
     assert!(client.get("/0", "").await.contains("fwd=uri-miss"));
 
     // Nothing can be written any more: the folder is gone.
-    fs::remove_dir_all(folder.path()).unwrap();
+    while folder.path().exists() {
+        // The last page may just be written.
+        let _ = fs::remove_dir_all(folder.path());
+    }
     for number in 0..20 {
         let answer = client.get(&format!("/more/{number}"), "").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

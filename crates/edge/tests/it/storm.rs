@@ -459,7 +459,7 @@ impl Storm {
 }
 
 fn visits() -> usize {
-    if std::env::var_os("THRONG_TEST_LONG").is_some() { 2_000 } else { 60 }
+    if std::env::var_os("THRONG_TEST_LONG").is_some() { 2_000 } else { 25 }
 }
 
 const VISITORS: usize = 24;
