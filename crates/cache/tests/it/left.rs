@@ -17,7 +17,7 @@ use throng_cache::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::*;
+use super::{servers::Servers, *};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Nobody waits for so long unless it is for ever.
@@ -268,4 +268,37 @@ async fn a_late_answer_about_a_namespace_does_not_bring_back_what_was_expired_me
     asks.await.unwrap().unwrap();
     late.gate.add_permits(9);
     assert_eq!(shop.get::<i32>("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_lease_whose_grant_nobody_heard_of_is_taken_back_when_memcached_goes_on() {
+    let Some(servers) = Servers::start(1) else { return };
+    let url = |options: &str| servers.url(options);
+    unheard(&servers, [url("timeout=200ms&retry=50ms"), url("timeout=60s")]).await;
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_lease_whose_grant_nobody_heard_of_is_taken_back_when_redis_goes_on() {
+    let Some(server) = Servers::start_redis() else { return };
+    let url = |options: &str| format!("redis://{}/0?{options}", server.addresses()[0]);
+    unheard(&server, [url("timeout=200ms&retry=50ms"), url("timeout=60s")]).await;
+}
+
+/// The first process asks a server that hangs for a lease, and gives up; the second waits for nobody.
+async fn unheard(servers: &Servers, [first, second]: [String; 2]) {
+    let config = Config { near_ms: 0, ..Config::default() };
+    let first = config.clone().open(&first).await.unwrap();
+    let second = config.open(&second).await.unwrap();
+    for cache in [&first, &second] {
+        while cache.get::<i32>("nothing").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    servers.signal(0, "STOP");
+    let loaded = first.fetch("k", MINUTE, || async { Ok::<_, Error>(1) }).await;
+    assert_eq!(loaded.unwrap(), 1, "the server is no one's error");
+    servers.signal(0, "CONT");
+    let loaded = timeout(LONG, second.fetch("k", MINUTE, || async { Ok::<_, Error>(2) })).await;
+    assert_eq!(loaded.expect("nobody waits for a lease that nobody has").unwrap(), 2);
 }

@@ -36,7 +36,12 @@ impl Fleet {
             let asked = match self.learn_dialect(route).await {
                 Ok(route) => {
                     let Command { bytes, expects } = command(route);
-                    self.send(route.server, bytes, expects, is_repeatable).await
+                    let is_claim = !is_repeatable && bytes.starts_with(CLAIM);
+                    let asked = self.send(route.server, bytes, expects, is_repeatable).await;
+                    if is_claim && asked.is_err() {
+                        self.lose(route.server, key);
+                    }
+                    asked
                 }
                 Err(fault) => Err(fault),
             };
@@ -253,5 +258,7 @@ impl Question {
 /// Within this time nearly every answer is there: until then one is waited for after the other, which
 /// costs the least, and then for all that are left at once.
 const SOON: Duration = Duration::from_millis(5);
+/// What gives a lease begins so, and is not repeatable.
+const CLAIM: &[u8] = b"mg ";
 const GET: &[u8] = b"get";
 const END_OF_LINE: &[u8] = b"\r\n";

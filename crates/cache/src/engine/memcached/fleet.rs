@@ -30,6 +30,8 @@ pub(super) struct Fleet {
     pub(super) lines: Vec<Way>,
     /// Why each server is off the ring, of those that are.
     faults: Mutex<Vec<Option<String>>>,
+    /// Keys whose lease a server may have given to somebody who did not hear of it.
+    lost: Mutex<Vec<(usize, Bytes)>>,
     timeout: Duration,
     clock: Clock,
     /// What each server speaks, once it has been asked.
@@ -83,7 +85,8 @@ impl Fleet {
             let faults = Mutex::new(vec![None; ring.servers().len()]);
             let (home, now) = (ring.clone(), Mutex::new(Arc::new(ring)));
             let clock = clock.clone();
-            Self { home, now, lines, faults, timeout, clock, dialects, _tasks: tasks }
+            let lost = Mutex::default();
+            Self { home, now, lines, faults, lost, timeout, clock, dialects, _tasks: tasks }
         })
     }
 
@@ -175,6 +178,23 @@ impl Fleet {
         self.change(|ring| ring.restore(server));
     }
 
+    /// Notes that a lease was asked for and no answer came. Those beyond the bound end by themselves.
+    pub(super) fn lose(&self, server: usize, key: &[u8]) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.len() < MAX_LOST {
+            lost.push((server, Bytes::copy_from_slice(key)));
+        }
+    }
+
+    /// The keys whose leases a server has to be told to take back.
+    pub(super) fn take_lost(&self, server: usize) -> Vec<Bytes> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let (own, others) = lost.drain(..).partition(|(of, _)| *of == server);
+        *lost = others;
+        let own: Vec<(usize, Bytes)> = own;
+        own.into_iter().map(|(_, key)| key).collect()
+    }
+
     /// The servers that are off the ring, and why.
     pub(super) fn ejected(&self) -> Vec<Ejected> {
         let faults = self.faults();
@@ -227,3 +247,5 @@ const META: u8 = 1;
 const CLASSIC: u8 = 2;
 /// How many requests wait for a line before whoever sends more waits too.
 const MAX_WAITING: usize = 1_024;
+/// How many leases are given back to servers that did not say whether they gave them.
+const MAX_LOST: usize = 1_024;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     fleet::{Dialect, Fleet},
+    is_placeholder,
     protocol::{self, Reply},
     socket::{Answer, Expects, Fault, Socket},
     turn::{Left, Seat},
@@ -205,12 +206,33 @@ impl Line {
                     request = requests.recv() => refuse_all([request?]),
                 }
             }
-            if let Ok(socket) = self.connect().await {
+            let Ok(mut socket) = self.connect().await else { continue };
+            let lost = self.fleet.upgrade()?.take_lost(self.server);
+            let returned = self.clock.timeout(self.timeout, give_back(&mut socket, &lost)).await;
+            if matches!(returned, Some(Ok(()))) {
                 self.fleet.upgrade()?.restore(self.server);
                 return Some(socket);
             }
+            let fleet = self.fleet.upgrade()?;
+            lost.iter().for_each(|key| fleet.lose(self.server, key));
         }
     }
+}
+
+/// Takes leases back that the server may have given while nobody heard of it: who waits for the value
+/// would wait until they end. One that somebody has got since is lost to him, and another loads too.
+async fn give_back(socket: &mut Socket, keys: &[Bytes]) -> Result<(), Fault> {
+    for key in keys {
+        socket.write(&[b"mg ", &key[..], b" v f c\r\n"].concat()).await?;
+        if let Reply::Value(bytes, flags) = socket.reply().await?
+            && is_placeholder(&bytes, &flags)
+        {
+            let cas = format!(" C{}\r\n", flags.cas);
+            socket.write(&[b"md ", &key[..], cas.as_bytes()].concat()).await?;
+            socket.reply().await?;
+        }
+    }
+    Ok(())
 }
 
 fn refuse_all(requests: impl IntoIterator<Item = Request>) {

@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, PushInfo, RedisError, ScriptInvocation,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, PushInfo, RedisError, Script,
+    ScriptInvocation, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use throng_core::Clock;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::tracking::Tracking;
 use crate::metrics::EJECTIONS;
@@ -19,6 +22,8 @@ pub(super) struct Link {
     state: watch::Receiver<State>,
     /// The last connection that was found broken.
     broken: watch::Sender<u64>,
+    /// Leases that were asked for, and of which no answer came.
+    lost: mpsc::Sender<Lost>,
     _keeper: JoinSet<()>,
 }
 
@@ -36,6 +41,9 @@ pub(super) struct Place {
     /// Who is told of what others change, if anybody is.
     pub(super) tracking: Option<Tracking>,
 }
+
+/// The server's name of a key, and the token of the lease on it that somebody may have.
+pub(super) type Lost = (String, u64);
 
 /// Something to ask the server.
 pub(super) enum Call<'a> {
@@ -68,9 +76,16 @@ impl Link {
     pub(super) fn new(place: Place) -> Self {
         let (tell, state) = watch::channel(State::Connecting);
         let (broken, heard) = watch::channel(0);
+        let (lost, found) = mpsc::channel(MAX_LOST);
         let mut keeper = JoinSet::new();
-        keeper.spawn(place.keep(tell, heard));
-        Self { state, broken, _keeper: keeper }
+        keeper.spawn(place.keep(tell, heard, found));
+        Self { state, broken, lost, _keeper: keeper }
+    }
+
+    /// Has a lease given back, as soon as there is a connection, that may have been given to nobody.
+    /// Those beyond the bound end by themselves.
+    pub(super) fn lose(&self, lost: Lost) {
+        let _ = self.lost.try_send(lost);
     }
 
     /// Asks, and asks once more over a new connection where the old one had been closed meanwhile
@@ -123,18 +138,33 @@ impl Link {
 
 impl Place {
     /// Connects, and again whenever a call says that the connection is broken.
-    async fn keep(self, tell: watch::Sender<State>, mut broken: watch::Receiver<u64>) {
+    async fn keep(
+        self,
+        tell: watch::Sender<State>,
+        mut broken: watch::Receiver<u64>,
+        mut lost: mpsc::Receiver<Lost>,
+    ) {
+        let release = Script::new(include_str!("scripts/release.lua"));
         let (mut number, mut is_away) = (0, false);
         loop {
             match self.connect().await {
-                Ok(connection) => {
+                Ok(mut connection) => {
                     number += 1;
                     if std::mem::take(&mut is_away) {
                         tracing::info!(server = %self.name, "redis {} is back", self.name);
                     }
-                    tell.send_replace(State::Up(connection, number));
-                    if broken.wait_for(|broken| *broken >= number).await.is_err() {
-                        return;
+                    tell.send_replace(State::Up(connection.clone(), number));
+                    loop {
+                        let (key, token) = tokio::select! {
+                            is_open = async { broken.wait_for(|broken| *broken >= number).await.is_ok() } => {
+                                if is_open { break } else { return }
+                            }
+                            Some(lost) = lost.recv() => lost,
+                        };
+                        let mut call = release.key(&key);
+                        call.key(format!("{key}.lease")).arg(token);
+                        // Where that fails too, the lease ends by itself.
+                        let _ = call.invoke_async::<()>(&mut connection).await;
                     }
                     tell.send_replace(State::Connecting);
                 }
@@ -202,3 +232,6 @@ impl std::fmt::Debug for State {
         })
     }
 }
+
+/// How many leases wait to be given back.
+const MAX_LOST: usize = 1_024;

@@ -192,7 +192,10 @@ impl Engine for Redis {
         let token = random::number();
         let mut call = self.on(&self.scripts.claim, key);
         call.arg(millis(stale)).arg(millis(lease).max(1)).arg(token);
-        let (state, value): (u8, Option<Vec<u8>>) = self.run("read", &call, true).await?;
+        let claimed: Result<(u8, Option<Vec<u8>>)> = self.run("read", &call, true).await;
+        let (state, value) = claimed.inspect_err(|_| {
+            self.link.lose((self.keys.named(key).into_owned(), token));
+        })?;
         let lease = (state == WON).then_some(Lease(token));
         Ok(match value.map(unpack) {
             Some(item) if state == FRESH => Claim::Fresh(item),
