@@ -13,6 +13,8 @@ pub(crate) fn start(config: &config::Log) -> Result<(), StartError> {
         source: io::Error::other(error),
     })?;
     let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    // When nobody reads standard error any more, a complaint there about it would end the process.
+    let lines = lines.log_internal_errors(false);
     let is_colourful = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = if config.is_json {
         lines.json().flatten_event(true).try_init()

@@ -73,6 +73,11 @@ impl Site {
         }
     }
 
+    /// Closes the pipe that the log goes into, at the next line.
+    fn stop_reading_the_log(&mut self) {
+        self.lines = mpsc::channel().1;
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -216,6 +221,17 @@ fn strangers_rubbish_does_not_fill_the_log() {
     site.wait_for("stopped");
     let said = site.seen.len() - before;
     assert!(said < 20, "{:#?}", site.seen);
+}
+
+#[test]
+fn a_site_whose_log_nobody_reads_any_more_goes_on() {
+    let mut site = Site::start(&[]);
+    site.stop_reading_the_log();
+    for page in ["/", "/panic", "/broken", "/", "/"] {
+        let status = if matches!(page, "/") { 200 } else { 500 };
+        assert_eq!(site.get(page).0, status);
+    }
+    assert_eq!(site.stop(), Some(0));
 }
 
 #[test]
