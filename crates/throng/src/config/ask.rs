@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use throng_core::EngineUrl;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::{ConfigError, KEYS, Kind, read::Settings};
 
@@ -66,8 +67,40 @@ impl Ask<'_> {
         }
     }
 
+    /// `https://tickets.example`, perhaps with a path below; empty when it is not set.
+    pub(super) fn address(&self, name: &str) -> Result<String, ConfigError> {
+        let text = self.text(name);
+        match text.is_empty() || host(&text).is_some() {
+            true => Ok(text.trim_end_matches('/').to_owned()),
+            false => Err(self.wrong(name, "an address such as `https://tickets.example`".into())),
+        }
+    }
+
+    /// Addresses without a path.
+    pub(super) fn origins(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let origins = self.list(name);
+        let is_right = |text: &String| {
+            host(text).is_some_and(|host| !host.trim_end_matches('/').contains('/'))
+        };
+        match origins.iter().all(is_right) {
+            true => Ok(origins),
+            false => Err(self.wrong(name, "origins such as `https://www.example`".into())),
+        }
+    }
+
     pub(super) fn log_level(&self, name: &str) -> Result<String, ConfigError> {
         let text = self.text(name);
+        // For the filter, a word that is no level is the name of a part of the program, and nothing
+        // else is logged: a level with a typing error would silence the site.
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let mut bare = words.filter(|word| !word.contains(['=', '[', ':']));
+        if let Some(word) = bare.find(|word| word.parse::<LevelFilter>().is_err()) {
+            let wants = format!(
+                "`error`, `warn`, `info`, `debug`, `trace` or a filter such as \
+                 `info,throng=debug`, and `{word}` is neither"
+            );
+            return Err(self.wrong(name, wants));
+        }
         match tracing_subscriber::EnvFilter::builder().parse(&text) {
             Ok(_) => Ok(text),
             Err(error) => Err(self.wrong(name, format!("a level or a filter: {error}"))),
@@ -84,6 +117,13 @@ impl Ask<'_> {
         };
         ConfigError::WrongValue { at: setting.source.clone(), key: name.to_owned(), value, wants }
     }
+}
+
+/// What follows `http://` or `https://`, if it can be a host.
+fn host(address: &str) -> Option<&str> {
+    let rest = ["https://", "http://"].iter().find_map(|scheme| address.strip_prefix(scheme))?;
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "?#\\\"'<>".contains(c);
+    (!rest.is_empty() && !rest.starts_with('/') && !rest.contains(is_odd)).then_some(rest)
 }
 
 const SECRET_CHARS: usize = 32;

@@ -247,9 +247,9 @@ impl Config {
             _ => Env::Development,
         };
         let listen = ask.text("web.listen");
-        let public_url = match ask.text("web.public_url") {
+        let public_url = match ask.address("web.public_url")? {
             url if url.is_empty() => format!("http://{listen}"),
-            url => url.trim_end_matches('/').to_owned(),
+            url => url,
         };
         Ok(Self {
             env,
@@ -271,7 +271,7 @@ impl Config {
             web: Web {
                 listen,
                 public_url,
-                trusted_origins: ask.list("web.trusted_origins"),
+                trusted_origins: ask.origins("web.trusted_origins")?,
                 max_connections: ask.size("web.max_connections"),
                 max_body_bytes: ask.size("web.max_body_bytes"),
                 header_timeout: ask.time_ms("web.header_timeout_ms"),

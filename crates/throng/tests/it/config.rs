@@ -74,6 +74,21 @@ fn each_mistake_names_its_place_and_what_would_be_right() {
             "THRONG_WEB_GZIP: `web.gzip` is `yes`; it takes `true` or `false`",
         ),
         (
+            "[web]\npublic_url = \"tickets.example\"",
+            &[],
+            "throng.toml:2: `web.public_url` is `tickets.example`; it takes an address such as `https://tickets.example`",
+        ),
+        (
+            "",
+            &[("THRONG_WEB_TRUSTED_ORIGINS", "https://www.example, shop.example")],
+            "THRONG_WEB_TRUSTED_ORIGINS: `web.trusted_origins` is `https://www.example, shop.example`; it takes origins such as `https://www.example`",
+        ),
+        (
+            "[log]\nlevel = \"warning,throng=debug\"",
+            &[],
+            "throng.toml:2: `log.level` is `warning,throng=debug`; it takes `error`, `warn`, `info`, `debug`, `trace` or a filter such as `info,throng=debug`, and `warning` is neither",
+        ),
+        (
             "env = \"prod\"",
             &[],
             "throng.toml:1: `env` is `prod`; it takes `\"development\"` or `\"production\"`",
