@@ -5,7 +5,7 @@
 //! of a message arrives first takes its row; the others find it taken. So the broker may deliver
 //! a message as often as it likes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sea_orm::{
     ConnectionTrait, DbErr, QueryResult,
@@ -39,6 +39,8 @@ pub(in crate::engine) struct Arrived {
 pub(in crate::engine) struct Unsent {
     pub(in crate::engine) row: i64,
     pub(in crate::engine) message: Message,
+    /// When a worker last had it: if that has changed, this look at it is out of date.
+    pub(in crate::engine) started_ms: Option<i64>,
     /// Whether no worker has died with it and no broker may have it.
     pub(in crate::engine) is_fresh: bool,
 }
@@ -86,7 +88,8 @@ impl Database {
             let crashes: i32 = row.try_get_by_index(4)?;
             let started_ms: Option<i64> = row.try_get_by_index(5)?;
             let is_fresh = crashes == 0 && started_ms.is_none();
-            Ok(Some(Unsent { row: row.try_get_by_index(0)?, message, is_fresh }))
+            let row = row.try_get_by_index(0)?;
+            Ok(Some(Unsent { row, message, started_ms, is_fresh }))
         };
         let doing = "read what is to be sent";
         let rows = self.db.query_all(&select).await.map_err(failed(doing))?;
@@ -107,30 +110,46 @@ impl Database {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// Notes that the broker has these. A row that a worker has taken meanwhile stays as it is.
-    pub(in crate::engine) async fn mark_afloat(&self, ids: &[TaskId]) -> Result<()> {
+    /// Notes that the broker has these, each with the time at which a worker last had it. A row that
+    /// a worker has taken since stays as it is, also when that worker has given it back: the
+    /// message for which this is noted was the one that the worker took.
+    pub(in crate::engine) async fn mark_afloat(
+        &self,
+        sent: &[(TaskId, Option<i64>)],
+    ) -> Result<()> {
         let forget_ms = self.now_ms().saturating_add(millis(WEEK));
-        for ids in ids.chunks(CHUNK) {
-            let mut update = Query::update();
-            update
-                .table(s::TASK)
-                .value(s::STATE, s::AFLOAT)
-                .value(s::TURN_MS, Expr::col(s::EXPIRES_MS).if_null(forget_ms))
-                .and_where(Expr::col(s::ID).is_in(ids.iter().map(TaskId::as_str)))
-                .and_where(Expr::col(s::STATE).eq(s::code(State::Queued)));
-            steady(|| self.db.execute(&update)).await.map_err(failed("note what was sent"))?;
+        let mut alike: BTreeMap<Option<i64>, Vec<&str>> = BTreeMap::new();
+        for (id, started_ms) in sent {
+            alike.entry(*started_ms).or_default().push(id.as_str());
+        }
+        for (started_ms, ids) in alike {
+            for ids in ids.chunks(CHUNK) {
+                let mut update = Query::update();
+                update
+                    .table(s::TASK)
+                    .value(s::STATE, s::AFLOAT)
+                    .value(s::TURN_MS, Expr::col(s::EXPIRES_MS).if_null(forget_ms))
+                    .and_where(Expr::col(s::ID).is_in(ids.iter().copied()))
+                    .and_where(Expr::col(s::STATE).eq(s::code(State::Queued)))
+                    .and_where(match started_ms {
+                        Some(started_ms) => Expr::col(s::STARTED_MS).eq(started_ms),
+                        None => Expr::col(s::STARTED_MS).is_null(),
+                    });
+                steady(|| self.db.execute(&update)).await.map_err(failed("note what was sent"))?;
+            }
         }
         Ok(())
     }
 
-    /// Forgets rows that a broker now holds alone.
+    /// Forgets rows that a broker now holds alone, if no worker has had them since.
     pub(in crate::engine) async fn forget_unsent(&self, rows: &[i64]) -> Result<()> {
         for rows in rows.chunks(CHUNK) {
             let mut delete = Query::delete();
             delete
                 .from_table(s::TASK)
                 .and_where(Expr::col(s::SEQ).is_in(rows.iter().copied()))
-                .and_where(Expr::col(s::STATE).eq(s::code(State::Queued)));
+                .and_where(Expr::col(s::STATE).eq(s::code(State::Queued)))
+                .and_where(Expr::col(s::STARTED_MS).is_null());
             steady(|| self.db.execute(&delete)).await.map_err(failed("note what was sent"))?;
         }
         Ok(())
@@ -332,3 +351,48 @@ const LEDGER: &str = "ledger";
 /// How long a task that a stranger's worker took, and never told of, is known.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const CHUNK: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use throng_core::Clock;
+    use throng_db::Db;
+
+    use super::*;
+    use crate::{
+        MIGRATIONS,
+        engine::{Ended, Engine as _, Verdict},
+    };
+
+    #[tokio::test]
+    async fn what_was_taken_and_given_back_while_it_was_sent_is_sent_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::sqlite(folder.path().join("site.db")).await.unwrap();
+        let _ = db.migrate(&[MIGRATIONS]).await.unwrap();
+        let ledger = Database::new(db, Clock::system());
+        let message = Message::new("work", ()).unwrap();
+        ledger.push(std::slice::from_ref(&message)).await.unwrap();
+        // Two processes carry; the message of the one that is faster is taken and given back.
+        let slow = ledger.unsent(10).await.unwrap();
+        let queues = [message.queue_name().to_owned()];
+        let claim = Claim {
+            worker: "fast",
+            queues: &queues,
+            names: None,
+            limit: 1,
+            takes_suspect: false,
+            lease: Duration::from_secs(6),
+        };
+        let arrived = Arrived { message: message.clone(), is_kept: true, crashes: 0 };
+        let taken = ledger.take_rows(&claim, &"token".into(), &[arrived]).await.unwrap();
+        let release =
+            |claimed: &Claimed| Ended { lease: claimed.lease.clone(), verdict: Verdict::Release };
+        let ends: Vec<Ended> = taken.iter().map(release).collect();
+        assert_eq!(ledger.settle(&ends).await.unwrap(), [true]);
+        ledger.mark_afloat(&[(message.id(), slow[0].started_ms)]).await.unwrap();
+        ledger.forget_unsent(&[slow[0].row]).await.unwrap();
+        let left = ledger.unsent(10).await.unwrap();
+        assert_eq!(left.len(), 1, "no broker has it");
+        ledger.mark_afloat(&[(message.id(), left[0].started_ms)]).await.unwrap();
+        assert_eq!(ledger.count_unsent().await.unwrap(), 0);
+    }
+}

@@ -113,7 +113,7 @@ impl Carrier {
             }
             let Ok(_sending) = timeout(TURN, self.sending.read()).await else { return Ok(false) };
             let patience = PUSH.saturating_sub(begun.elapsed());
-            self.send_kept(messages.iter().map(|message| &**message), patience).await
+            self.send_kept(messages.iter().map(|message| (&**message, None)), patience).await
         };
         match sent.await {
             Ok(true) => {}
@@ -144,7 +144,7 @@ impl Carrier {
             let (light, kept): (Vec<&Unsent>, Vec<&Unsent>) = unsent
                 .iter()
                 .partition(|unsent| unsent.is_fresh && is_light(&unsent.message, i64::MAX));
-            let kept = kept.iter().map(|unsent| &unsent.message);
+            let kept = kept.iter().map(|unsent| (&unsent.message, unsent.started_ms));
             let all = self.send_kept(kept, CARRY).await? & self.send_light(&light).await?;
             if !all {
                 return Ok(());
@@ -158,16 +158,19 @@ impl Carrier {
 
     async fn send_kept<'m>(
         &self,
-        messages: impl Iterator<Item = &'m Message>,
+        messages: impl Iterator<Item = (&'m Message, Option<i64>)>,
         patience: Duration,
     ) -> Result<bool> {
         let now_ms = self.clock.now_ms();
-        let (ids, outgoing): (Vec<TaskId>, Vec<Outgoing>) = messages
-            .map(|message| (message.id(), Outgoing::of(message, Some(&self.ledger_id), now_ms)))
+        let (looks, outgoing): (Vec<(TaskId, Option<i64>)>, Vec<Outgoing>) = messages
+            .map(|(message, started_ms)| {
+                let outgoing = Outgoing::of(message, Some(&self.ledger_id), now_ms);
+                ((message.id(), started_ms), outgoing)
+            })
             .unzip();
         let sent = self.send(&outgoing, patience, patience > PUSH).await;
-        let confirmed = ids.into_iter().zip(&sent).filter(|(_, fate)| **fate == Fate::Kept);
-        self.ledger.mark_afloat(&confirmed.map(|(id, _)| id).collect::<Vec<_>>()).await?;
+        let confirmed = looks.into_iter().zip(&sent).filter(|(_, fate)| **fate == Fate::Kept);
+        self.ledger.mark_afloat(&confirmed.map(|(look, _)| look).collect::<Vec<_>>()).await?;
         Ok(sent.into_iter().all(|fate| fate == Fate::Kept))
     }
 
