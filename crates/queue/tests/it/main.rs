@@ -21,6 +21,7 @@ mod engines;
 mod everywhere;
 mod fairness;
 mod follow;
+mod frozen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod held_back;
 mod in_flight;

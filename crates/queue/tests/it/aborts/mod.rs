@@ -175,7 +175,15 @@ async fn after(scene: &Scene) {
         let is_left = |state| [State::Waiting, State::Queued, State::Running].contains(&state);
         let mut left = counts.iter().filter(|count| count.queue == scene.name);
         let Some(left) = left.find(|count| is_left(count.state)) else { return };
-        assert!(begun.elapsed() < PATIENCE, "{left:?} are left");
+        if begun.elapsed() > PATIENCE {
+            let left = format!("{left:?}");
+            for queue in &scene.queues {
+                let pause = queue.pause("none");
+                let answers = tokio::time::timeout(Duration::from_secs(10), pause).await.is_ok();
+                println!("it answers: {answers}; {:?}", queue.counts().await);
+            }
+            panic!("{left} are left");
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

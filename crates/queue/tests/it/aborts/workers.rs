@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use throng_core::Shutdown;
 use throng_queue::{
-    Backoff, Counters, Delivery, Filter, Message, Policy, Queue, State, TaskId, Worker,
+    Backoff, Counters, Delivery, Filter, Message, Policy, Queue, Schedule, State, TaskId, Worker,
     WorkerConfig,
 };
 
@@ -84,6 +85,39 @@ async fn what_runs_at_most_once_is_not_given_back_when_its_worker_leaves() {
         assert!(record.reason.unwrap().contains("at most once"), "{kind}");
         assert_eq!(begun.load(Ordering::SeqCst), 1, "{kind}");
         second.stop().await;
+    }
+}
+
+/// What a worker has beside it (schedules, Celery's remote control) ends with it, also when nobody
+/// asks it to stop.
+#[tokio::test]
+async fn workers_that_are_dropped_leave_nothing_that_runs() {
+    let mut places = everywhere().await;
+    // Its client has tasks of its own, which come and go.
+    places.retain(|place| place.queue.engine_name() != "rabbitmq");
+    for place in places {
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let mut triggers = Vec::new();
+        let mut round = async || {
+            let message = || Message::new("work", ()).unwrap();
+            let hourly = Schedule::every("hourly", Duration::from_secs(3600), message).unwrap();
+            let worker = place.worker().on("work", Policy::default(), |_: Delivery| async {});
+            let (stop, shutdown) = Shutdown::pair();
+            let running = tokio::spawn(worker.schedule(hourly).run(shutdown));
+            triggers.push(stop);
+            let id = place.queue.push(message().queue(&place.name)).await.unwrap();
+            let record = place.queue.wait(&id, PATIENCE).await.unwrap();
+            assert_eq!(record.state, State::Done);
+            running.abort();
+            assert!(running.await.unwrap_err().is_cancelled());
+        };
+        // The first has the engine begin what it keeps.
+        round().await;
+        let before = alive();
+        for _ in 0..4 {
+            round().await;
+        }
+        wait_for(async || alive() <= before).await;
     }
 }
 
