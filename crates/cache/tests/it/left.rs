@@ -295,6 +295,9 @@ async fn unheard(servers: &Servers, [first, second]: [String; 2]) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+    // A Redis is told of the scripts by the first who needs them.
+    let known = first.fetch("another", MINUTE, || async { Ok::<_, Error>(0) }).await;
+    assert_eq!(known.unwrap(), 0);
     servers.signal(0, "STOP");
     let loaded = first.fetch("k", MINUTE, || async { Ok::<_, Error>(1) }).await;
     assert_eq!(loaded.unwrap(), 1, "the server is no one's error");
