@@ -6,10 +6,13 @@ use std::sync::{
 };
 
 use throng_core::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{Edge, ServerStatus};
-use crate::{Error, Result, Upstream, upstream::Server};
+use crate::{
+    Error, Result, Upstream,
+    upstream::{Freed, Server},
+};
 
 /// The back ends as they are now.
 #[derive(Debug)]
@@ -18,14 +21,14 @@ pub(super) struct Fleet {
     /// Whether all of them are somewhere else, and none in this process.
     is_remote: AtomicBool,
     /// Told when a server has a place again, or there are other servers.
-    pub(super) freed: Arc<Notify>,
+    pub(super) freed: Arc<Freed>,
     /// Counts how often the servers changed.
     changes: watch::Sender<u64>,
 }
 
 impl Fleet {
     pub(super) fn new(upstreams: Vec<Upstream>, clock: &Clock) -> Result<Self> {
-        let freed = Arc::new(Notify::new());
+        let freed = Arc::<Freed>::default();
         let servers = arrange(upstreams, &[], &freed, clock)?;
         let is_remote = AtomicBool::new(all_remote(&servers));
         let (servers, changes) = (RwLock::new(servers), watch::Sender::new(0));
@@ -61,7 +64,7 @@ impl Fleet {
         self.is_remote.store(all_remote(&servers), Ordering::Relaxed);
         drop(servers);
         self.changes.send_modify(|times| *times += 1);
-        self.freed.notify_waiters();
+        self.freed.tell_all();
         Ok(())
     }
 }
@@ -107,7 +110,7 @@ fn all_remote(servers: &[Arc<Server>]) -> bool {
 fn arrange(
     upstreams: Vec<Upstream>,
     old: &[Arc<Server>],
-    freed: &Arc<Notify>,
+    freed: &Arc<Freed>,
     clock: &Clock,
 ) -> Result<Arc<[Arc<Server>]>> {
     if upstreams.is_empty() {

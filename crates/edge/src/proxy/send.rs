@@ -198,7 +198,7 @@ impl Edge {
         let since = inner.clock.elapsed();
         loop {
             // Listening begins before looking, so that no place is given back unheard.
-            let mut freed = std::pin::pin!(inner.fleet.freed.notified());
+            let mut freed = std::pin::pin!(inner.fleet.freed.told(!round.tried.is_empty()));
             freed.as_mut().enable();
             let (servers, now) = (inner.fleet.now(), inner.clock.elapsed());
             match self.pick(&servers, round, now) {

@@ -4,6 +4,7 @@ mod attempt;
 mod chunks;
 mod connection;
 mod counts;
+mod freed;
 mod head;
 mod message;
 mod pool;
@@ -19,13 +20,14 @@ use std::{
 use http::{Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use throng_core::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tower_service::Service;
 
 pub use self::trust::Trust;
 pub(crate) use self::{
     attempt::{Attempt, Limit, Settled},
     connection::{Incoming, Trouble, Upgraded, Wanted},
+    freed::Freed,
     head::{Framing, Head, UNREAD, parse as parse_head},
     message::{Message, Sending},
 };
@@ -110,7 +112,7 @@ pub(crate) struct Server {
     pub(crate) counts: Counts,
     /// Counts how often checks took it out, so that those who wait for a connection notice.
     went_down: watch::Sender<u64>,
-    freed: Arc<Notify>,
+    freed: Arc<Freed>,
     clock: Clock,
 }
 
@@ -172,7 +174,7 @@ impl Cause {
 }
 
 impl Server {
-    pub(crate) fn new(upstream: Upstream, freed: Arc<Notify>, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(upstream: Upstream, freed: Arc<Freed>, clock: Clock) -> Arc<Self> {
         let Upstream { name, kind } = upstream;
         let went_down = watch::Sender::new(0);
         let standing = Standing::new(&name);
@@ -365,6 +367,6 @@ impl Ending for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.server.standing.working_on.fetch_sub(1, Ordering::Relaxed);
-        self.server.freed.notify_one();
+        self.server.freed.tell();
     }
 }

@@ -50,6 +50,72 @@ async fn a_full_site_says_so_and_still_serves_what_is_cached() {
     assert!(site.get("/cached").await.ends_with("quick"));
 }
 
+/// Two servers with a place each. One request has been at the first in vain and waits for the second;
+/// whoever waits behind it has the first as soon as that is free.
+#[tokio::test]
+async fn a_request_that_waits_for_another_server_holds_up_none_behind_it() {
+    let gates: [Arc<Semaphore>; 2] = std::array::from_fn(|_| Arc::new(Semaphore::new(0)));
+    let (asked, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(2)));
+    let server = |own: usize| {
+        let (gates, asked, first) = (gates.clone(), Arc::clone(&asked), Arc::clone(&first));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (gate, first) = (Arc::clone(&gates[own]), Arc::clone(&first));
+            asked.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let is_first = request.uri().path() == "/again"
+                    && first.compare_exchange(2, own, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+                gate.acquire().await.unwrap().forget();
+                let status = if is_first { 503 } else { 200 };
+                let response = Response::builder().status(status);
+                Ok::<_, Infallible>(response.body(Body::from("page".to_owned())).unwrap())
+            }
+        });
+        Upstream::service(format!("app{own}"), service)
+    };
+    let (clock, _hand) = Clock::manual(0);
+    let config = Config { max_requests_per_server: 1, ..bypass() };
+    let edge = Edge::new(config, vec![server(0), server(1)], &clock).unwrap();
+    let send = |path: &'static str| {
+        let edge = edge.clone();
+        tokio::spawn(async move {
+            let request = Request::get(path).header("host", "a").body(Body::empty()).unwrap();
+            let response = edge.handle(request, "10.1.1.1".parse().unwrap(), "http").await;
+            response.into_body().collect().await.unwrap().to_bytes()
+        })
+    };
+    let until_asked = async |times: usize| {
+        while asked.load(Ordering::SeqCst) < times {
+            tokio::task::yield_now().await;
+        }
+    };
+    let settle = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let again = send("/again");
+    until_asked(1).await;
+    let first = first.load(Ordering::SeqCst);
+    let held = send("/held");
+    until_asked(2).await;
+    let next = send("/next");
+    settle().await;
+    // Its first answer frees the first server for the next, and it waits for the second.
+    gates[first].add_permits(1);
+    until_asked(3).await;
+    let last = send("/last");
+    settle().await;
+    gates[first].add_permits(1);
+    assert_eq!(next.await.unwrap(), "page");
+    let patience = tokio::time::timeout(Duration::from_secs(60), until_asked(4)).await;
+    assert!(patience.is_ok(), "a server is free and somebody waits for one");
+    gates[first].add_permits(1);
+    assert_eq!(last.await.unwrap(), "page");
+    gates[1 - first].add_permits(2);
+    assert_eq!(held.await.unwrap(), "page");
+    assert_eq!(again.await.unwrap(), "page");
+}
+
 #[tokio::test]
 async fn only_so_many_stale_pages_are_fetched_anew_at_a_time() {
     let (gate, asked) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
