@@ -22,7 +22,7 @@ use super::{
     envelope::Outgoing,
     is_light,
     node::Fate,
-    router::{CARRY, PUSH, Router},
+    router::{CARRY, Router},
 };
 use crate::{
     Error, Message, Result, TaskId,
@@ -112,7 +112,7 @@ impl Carrier {
                 return Ok(false);
             }
             let Ok(_sending) = timeout(TURN, self.sending.read()).await else { return Ok(false) };
-            let patience = PUSH.saturating_sub(begun.elapsed());
+            let patience = self.router.confirm.saturating_sub(begun.elapsed());
             self.send_kept(messages.iter().map(|message| (&**message, None)), patience).await
         };
         match sent.await {
@@ -168,7 +168,7 @@ impl Carrier {
                 ((message.id(), started_ms), outgoing)
             })
             .unzip();
-        let sent = self.send(&outgoing, patience, patience > PUSH).await;
+        let sent = self.send(&outgoing, patience, patience > self.router.confirm).await;
         let confirmed = looks.into_iter().zip(&sent).filter(|(_, fate)| **fate == Fate::Kept);
         self.ledger.mark_afloat(&confirmed.map(|(look, _)| look).collect::<Vec<_>>()).await?;
         Ok(sent.into_iter().all(|fate| fate == Fate::Kept))

@@ -44,7 +44,7 @@ async fn publish(
     let (sender, outgoing) = (carrier.clone(), all.clone());
     let mut sending = async move { sender.send(&outgoing, router::CARRY, false).await }.boxed();
     let windows = u32::try_from(all.len().div_ceil(router::WINDOW)).unwrap_or(u32::MAX);
-    let fates = timeout(router::PUSH * windows, &mut sending).await;
+    let fates = timeout(carrier.router.confirm * windows, &mut sending).await;
     let is_left = |at: usize| fates.as_ref().map_or(true, |fates| fates[at] != Fate::Kept);
     let (mut unsent, mut doubtful) = (Vec::new(), Vec::new());
     for (at, out) in all.iter().enumerate().filter(|(at, _)| is_left(*at)) {

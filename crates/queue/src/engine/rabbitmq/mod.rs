@@ -125,9 +125,10 @@ impl Rabbitmq {
     /// not answer is tried again for as long as the engine is there.
     ///
     /// Options: `weights` (such as `3,1`: the shares of the nodes), `max_priority` (Celery's
-    /// `task_queue_max_priority`; without it RabbitMQ knows no priorities), `spool` (how many tasks
-    /// are kept while no node answers, 100,000 unless set) and `keep_s` (how long records of
-    /// finished tasks stay, an hour unless set).
+    /// `task_queue_max_priority`; without it RabbitMQ knows no priorities), `confirm` (how long a
+    /// push waits for a node to confirm it before its task goes another way: 150ms unless set, and
+    /// 4s at most), `spool` (how many tasks are kept while no node answers, 100,000 unless set) and
+    /// `keep_s` (how long records of finished tasks stay, an hour unless set).
     ///
     /// # Errors
     /// [`Error::Url`] for a URL that is wrong, [`Error::Engine`] when the database does not answer.
@@ -137,7 +138,11 @@ impl Rabbitmq {
         let spool: u64 = options.take("spool")?.unwrap_or(100_000);
         let max_priority: Option<u16> = options.take("max_priority")?;
         let weights: Option<String> = options.take("weights")?;
+        let confirm: Duration = options.take("confirm")?.unwrap_or(router::CONFIRM);
         options.finish()?;
+        if !(Duration::from_millis(1)..=Duration::from_secs(4)).contains(&confirm) {
+            return Err(url.fault("confirm", "it is from 1ms to 4s, and 150ms will do").into());
+        }
         let weights = read_weights(url, weights.as_deref())?;
         let max_priority = max_priority.map(u8::try_from).transpose();
         let max_priority = max_priority
@@ -156,7 +161,7 @@ impl Rabbitmq {
             keepers.spawn(node.clone().keep());
             keepers.spawn(results::keep(node.clone(), ledger.clone(), ledger_id.clone()));
         }
-        let router = Router::new(nodes);
+        let router = Router::new(nodes, confirm);
         // Whoever opens a queue wants to use it; but a broker that is away stops nobody.
         router.wait_for_one(FIRST_LINK).await;
         let carrier = Arc::new(Carrier::new(ledger, ledger_id, router, clock.clone(), spool));

@@ -20,12 +20,14 @@ pub(super) struct Router {
     pub(super) nodes: Vec<Arc<Node>>,
     /// What each node is ahead of its share: smooth weighted round robin.
     turns: Mutex<Vec<i64>>,
+    /// How long a push waits for a confirmation before its task goes another way.
+    pub(super) confirm: Duration,
 }
 
 impl Router {
-    pub(super) fn new(nodes: Vec<Arc<Node>>) -> Self {
+    pub(super) fn new(nodes: Vec<Arc<Node>>, confirm: Duration) -> Self {
         let turns = Mutex::new(vec![0; nodes.len()]);
-        Self { nodes, turns }
+        Self { nodes, turns, confirm }
     }
 
     /// The nodes that can be reached now.
@@ -75,7 +77,7 @@ impl Router {
                 (0..window.len()).filter(|at| sent[*at] == Fate::Unsent).collect();
             let rest: Vec<&Outgoing> = left.iter().map(|at| window[*at].borrow()).collect();
             let mut publishing = pin!(link.publish(&rest, patience));
-            let fates = match timeout(PUSH, &mut publishing).await {
+            let fates = match timeout(self.confirm, &mut publishing).await {
                 Ok(fates) => fates,
                 Err(_) => {
                     // The next push goes another way at once, rather than wait as long as this one.
@@ -83,7 +85,7 @@ impl Router {
                     publishing.await
                 }
             };
-            if patience > PUSH && fates.contains(&Fate::Unknown) {
+            if patience > self.confirm && fates.contains(&Fate::Unknown) {
                 link.doubt.raise();
             }
             let is_kept = fates.iter().all(|fate| *fate == Fate::Kept);
@@ -125,7 +127,8 @@ impl Router {
 
 /// Messages that are on their way to be confirmed at once.
 pub(super) const WINDOW: usize = 256;
-/// How long a push waits for a confirmation before its task goes another way.
-pub(super) const PUSH: Duration = Duration::from_millis(150);
+/// How long a push waits for a confirmation unless the URL says otherwise: with the commit that
+/// follows, none waits 250 ms.
+pub(super) const CONFIRM: Duration = Duration::from_millis(150);
 /// How long whoever carries what is safe already waits for one.
 pub(super) const CARRY: Duration = Duration::from_secs(5);
