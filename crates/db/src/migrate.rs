@@ -15,6 +15,8 @@ use crate::{
     Db, Tx,
     error::{Error, Result},
 };
+#[cfg(feature = "mysql")]
+use crate::{cluster::Servers, engine::Conn, error};
 
 /// One step of a schema. The name is for ever; by custom it is `room_0001_what`.
 #[derive(Clone, Copy, Debug)]
@@ -245,22 +247,26 @@ async fn lock(tx: &Tx) -> Result<(), DbErr> {
 /// What must be held while migrations run; dropping it lets go.
 struct Held {
     #[cfg(feature = "mysql")]
-    _conn: Option<crate::Raw<sqlx::MySql>>,
+    _conn: Option<Conn>,
 }
 
 impl Held {
+    /// On a connection beside those of the pool, which lives as long as the lock: of a pool's, whoever
+    /// waits here could keep the last one from whom he waits for.
     #[cfg(feature = "mysql")]
     async fn take(db: &Db) -> Result<Self, DbErr> {
+        let Servers::Fleet(fleet) = &db.cluster.servers else { return Ok(Self { _conn: None }) };
         if db.get_database_backend() != DbBackend::MySql {
             return Ok(Self { _conn: None });
         }
-        let mut conn = db.raw::<sqlx::MySql>().await?;
-        // The lock lives as long as the connection, which is closed when it is given back.
-        let lock = sqlx::query_scalar("SELECT GET_LOCK('throng_migrations', 60)");
-        let taken: Option<i64> = lock.fetch_one(&mut *conn).await.map_err(crate::error::exec)?;
+        let (_, node) = fleet.primary().ok_or_else(|| error::refused("the primary is gone"))?;
+        let mut conn = node.pool.connect().await?;
+        let lock = Statement::from_string(DbBackend::MySql, GET_LOCK);
+        let row = conn.fetch_one(lock, false).await?;
+        let taken: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?.flatten();
         if taken != Some(1) {
             let reason = "another process has been migrating for a minute";
-            return Err(crate::error::exec(crate::error::late(reason)));
+            return Err(error::exec(error::late(reason)));
         }
         Ok(Self { _conn: Some(conn) })
     }
@@ -335,3 +341,7 @@ pub(crate) async fn unmark_copying(db: &Db) -> Result<(), DbErr> {
 pub(crate) const LEDGER: &str = "throng_migrations";
 /// Stands among the migrations while a copy is under way.
 pub(crate) const COPYING: &str = "throng_copy_unfinished";
+
+/// The answer is 1 when it was taken, within a minute.
+#[cfg(feature = "mysql")]
+const GET_LOCK: &str = "SELECT GET_LOCK('throng_migrations', 60)";

@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait, Set};
 use throng_core::{Clock, EngineUrl};
-use throng_db::{Config, Db, conformance};
+use throng_db::{Config, Db, Migration, Schema, conformance};
 
 use crate::{
     postgres::{make_table, read, settle, wait_until, write},
@@ -166,4 +166,18 @@ async fn the_replica_that_has_the_most_is_promoted_and_the_other_follows_it() {
     })
     .await;
     db.close().await;
+}
+
+/// The table that each of many migrates to, over a pool that has one connection.
+const ONE: Migration = Migration::new("m_0001_one", |schema: &mut Schema| {
+    schema.sql(schema.backend(), "CREATE TABLE one (a int)");
+});
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_migrate_at_once_do_with_one_connection() {
+    let Some(cluster) = MariaDb::start(0) else { return servers::skip("no MariaDB") };
+    let db = Db::open(&cluster.url("?connections=1")).await.unwrap();
+    let all = (0..6).map(|_| db.migrate(&[&[ONE]]));
+    let applied = futures_util::future::try_join_all(all).await.unwrap();
+    assert_eq!(applied.iter().map(|applied| applied.names.len()).sum::<usize>(), 1);
 }

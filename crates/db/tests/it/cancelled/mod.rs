@@ -44,8 +44,7 @@ async fn whatever_is_dropped_wherever_leaves_all_or_nothing_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_dropped_wherever_leaves_all_or_nothing_on_mariadb() {
     let Some(cluster) = MariaDb::start(1) else { return servers::skip("no MariaDB") };
-    // A migration waits for its turn on one connection and works on another.
-    let url = cluster.url("?connections=8");
+    let url = cluster.url("?connections=4");
     check(&Outside::MariaDb(cluster), &url).await;
 }
 
