@@ -25,6 +25,7 @@ mod frozen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod held_back;
 mod in_flight;
+mod keys;
 #[cfg(feature = "postgres")]
 mod listen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use throng_db::Tx;
 
-use super::{Database, schema as s};
+use super::{Database, lock, schema as s};
 use crate::{Message, State, TaskId};
 
 impl Database {
@@ -53,14 +53,45 @@ impl Database {
         Ok(ids.into_iter().next().unwrap_or_else(|| message.id()))
     }
 
+    /// The ids under which the messages are known: each one's own, or that of the task that has its
+    /// key.
     pub(super) async fn insert(
         &self,
         connection: &impl ConnectionTrait,
         messages: &[impl Borrow<Message> + Sync],
     ) -> Result<Vec<TaskId>, DbErr> {
-        if messages.is_empty() {
-            return Ok(Vec::new());
+        let mut ids: Vec<TaskId> = messages.iter().map(|message| message.borrow().id()).collect();
+        let mut left: Vec<usize> = (0..messages.len()).collect();
+        for nth in 0..TRIES {
+            let rows: Vec<&Message> = left.iter().map(|at| messages[*at].borrow()).collect();
+            if rows.is_empty() || self.insert_new(connection, &rows).await? {
+                return Ok(ids);
+            }
+            left.retain(|at| messages[*at].borrow().unique_key().is_some());
+            let mut freed = Vec::new();
+            for at in left {
+                let message = messages[at].borrow();
+                let Some(key) = message.unique_key() else { continue };
+                // Only a look that locks sees on MariaDB what has come since the transaction began.
+                let locks = nth > 0;
+                match self.holder(connection, key, locks).await? {
+                    Some(holder) => ids[at] = holder,
+                    None if self.has_row(connection, &message.id(), locks).await? => {}
+                    // Whoever had the key has ended since.
+                    None => freed.push(at),
+                }
+            }
+            left = freed;
         }
+        Err(DbErr::Custom("the key of a unique task changes hands too fast".into()))
+    }
+
+    /// Makes a row for each that has none and whose key nobody has. Whether all are surely new.
+    async fn insert_new(
+        &self,
+        connection: &impl ConnectionTrait,
+        messages: &[&Message],
+    ) -> Result<bool, DbErr> {
         let now_ms = self.now_ms();
         let mut insert = Query::insert();
         insert.into_table(s::TASK).columns([
@@ -78,7 +109,6 @@ impl Database {
             s::PUSHED_MS,
         ]);
         for message in messages {
-            let message = message.borrow();
             if message.is_debounced() {
                 self.make_way(connection, message).await?;
             }
@@ -102,20 +132,9 @@ impl Database {
         }
         insert.on_conflict(OnConflict::new().do_nothing_on([s::SEQ]).to_owned());
         let inserted = connection.execute(&insert).await?.rows_affected();
-        let mut ids: Vec<TaskId> = messages.iter().map(|message| message.borrow().id()).collect();
         // MySQL counts a row that was there as inserted.
         let is_certain = connection.get_database_backend() != DbBackend::MySql;
-        if is_certain && inserted == messages.len() as u64 {
-            return Ok(ids);
-        }
-        for (id, message) in ids.iter_mut().zip(messages) {
-            if let Some(key) = message.borrow().unique_key()
-                && let Some(holder) = self.holder(connection, key).await?
-            {
-                *id = holder;
-            }
-        }
-        Ok(ids)
+        Ok(is_certain && inserted == messages.len() as u64)
     }
 
     /// Cancels what waits under the key of a debounced task, and takes the key from what does not
@@ -140,13 +159,31 @@ impl Database {
         connection.execute(&free).await.map(drop)
     }
 
+    async fn has_row(
+        &self,
+        connection: &impl ConnectionTrait,
+        id: &TaskId,
+        locks: bool,
+    ) -> Result<bool, DbErr> {
+        let mut select = Query::select();
+        select.column(s::SEQ).from(s::TASK).and_where(Expr::col(s::ID).eq(id.as_str()));
+        if locks {
+            lock(connection, &mut select, false);
+        }
+        Ok(connection.query_one(&select).await?.is_some())
+    }
+
     async fn holder(
         &self,
         connection: &impl ConnectionTrait,
         key: &str,
+        locks: bool,
     ) -> Result<Option<TaskId>, DbErr> {
         let mut select = Query::select();
         select.column(s::ID).from(s::TASK).and_where(Expr::col(s::UNIQUE_KEY).eq(key));
+        if locks {
+            lock(connection, &mut select, false);
+        }
         let row = connection.query_one(&select).await?;
         row.map(|row| row.try_get_by_index::<String>(0).map(TaskId::from)).transpose()
     }
@@ -158,3 +195,5 @@ pub(super) fn rank(message: &Message) -> i32 {
 
 /// Rows in one INSERT: well under the 32,766 values that SQLite binds.
 pub(super) const CHUNK: usize = 500;
+/// How often a key may be freed between the look for its holder and the next try to take it.
+const TRIES: usize = 100;
